@@ -1,0 +1,1 @@
+//! `linux.*` of config.json: a file a property.
