@@ -5,6 +5,18 @@
 //! (stage 2, in the container).
 
 pub mod cgroups;
+pub mod commands;
+pub mod config;
 pub mod error;
+pub mod hooks;
+pub mod hostname;
+pub mod init;
 pub mod linux;
+pub mod log;
+pub mod mounts;
+pub mod parent;
+pub mod process;
+pub mod protocol;
+pub mod root;
+pub mod state;
 pub mod sys;

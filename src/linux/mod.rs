@@ -1,1 +1,9 @@
 //! `linux.*` of config.json: a file a property.
+
+pub mod devices;
+pub mod masked_paths;
+pub mod namespaces;
+pub mod readonly_paths;
+pub mod rootfs_propagation;
+pub mod sysctl;
+pub mod uid_mappings;

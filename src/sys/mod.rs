@@ -1,2 +1,16 @@
-//! The only unsafe code: system calls that the libraries do not wrap.
+//! The only unsafe code: system calls that the libraries do not wrap, or wrap without owning their descriptors.
 #![allow(unsafe_code)]
+
+pub mod clone;
+pub mod fd;
+pub mod mount;
+pub mod process;
+pub mod socket;
+pub mod terminal;
+
+use nix::errno::Errno;
+
+/// Turns the result of a raw system call into a `Result`.
+fn check(result: libc::c_long) -> nix::Result<libc::c_long> {
+    Errno::result(result)
+}

@@ -1,0 +1,102 @@
+//! `tare kill`
+
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::str::FromStr as _;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+use crate::cgroups;
+use crate::error::{Context as _, Result, anyhow, bail};
+use crate::state::{Container, Record, Status, status};
+use crate::sys::fd::{kill, pidfd_open, pidfd_send_signal};
+
+/// Sends a signal to init, or to all processes of the container.
+pub fn run(root: &Path, id: &str, signal: &str, all: bool) -> Result<()> {
+    let signal = parse(signal)?;
+    let container = Container::open(root, id)?;
+    let record = container.record()?;
+    if all {
+        return signal_all(&record, signal);
+    }
+    match container.status(&record)? {
+        Status::Created | Status::Running => {}
+        Status::Stopped | Status::Creating => bail!("container not running"),
+    }
+    if signal == libc::SIGKILL && !record.private_pid_namespace {
+        // Without a pid namespace that dies with init, its other processes would live on.
+        return cgroups::reopen(&record.cgroup)?.kill().and_then(|()| signal_init(&record, signal));
+    }
+    signal_init(&record, signal)
+}
+
+fn signal_init(record: &Record, signal: i32) -> Result<()> {
+    let pid = record.init_process_pid;
+    let pidfd = match pidfd_open(pid) {
+        Err(Errno::ESRCH) => bail!("container not running"),
+        result => result.with_context(|| format!("pidfd_open {pid}"))?,
+    };
+    // The number may have come to mean another process between the look at the status and now.
+    if status::start_time(pid)? != Some(record.init_process_start) {
+        bail!("container not running");
+    }
+    match pidfd_send_signal(pidfd.as_fd(), signal) {
+        Err(Errno::ESRCH) => bail!("container not running: no such process"),
+        result => result.with_context(|| format!("send signal {signal} to init (pid {pid})")),
+    }
+}
+
+fn signal_all(record: &Record, signal: i32) -> Result<()> {
+    let cgroup = cgroups::reopen(&record.cgroup)?;
+    if signal == libc::SIGKILL {
+        return cgroup.kill();
+    }
+    for pid in cgroup.pids()? {
+        match kill(pid, signal) {
+            Err(Errno::ESRCH) => {}
+            result => result.with_context(|| format!("send signal {signal} to pid {pid}"))?,
+        }
+    }
+    Ok(())
+}
+
+/// A signal's number: `15`, `TERM`, `SIGTERM`, in any case, and real-time ones as `RTMIN+1`.
+fn parse(signal: &str) -> Result<i32> {
+    let unknown = || anyhow!("unknown signal {signal:?}");
+    if let Ok(number) = signal.parse::<i32>() {
+        return Some(number).filter(|number| (0..=libc::SIGRTMAX()).contains(number)).ok_or_else(unknown);
+    }
+    let name = signal.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    if let Some(offset) = name.strip_prefix("RTMIN") {
+        return real_time(libc::SIGRTMIN(), offset).ok_or_else(unknown);
+    }
+    if let Some(offset) = name.strip_prefix("RTMAX") {
+        return real_time(libc::SIGRTMAX(), offset).ok_or_else(unknown);
+    }
+    Signal::from_str(&format!("SIG{name}")).map(|signal| signal as i32).map_err(|_| unknown())
+}
+
+fn real_time(base: i32, offset: &str) -> Option<i32> {
+    let offset = if offset.is_empty() { 0 } else { offset.parse::<i32>().ok()? };
+    let number = base.checked_add(offset)?;
+    (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_has_a_number_and_two_names() {
+        for name in ["15", "TERM", "SIGTERM", "sigterm"] {
+            assert_eq!(parse(name).unwrap(), 15, "{name}");
+        }
+        assert_eq!(parse("RTMIN+1").unwrap(), libc::SIGRTMIN() + 1);
+        assert_eq!(parse("SIGRTMAX-1").unwrap(), libc::SIGRTMAX() - 1);
+        for bad in ["", "NOPE", "65", "-1", "RTMIN-1", "RTMAX+1"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The commands: a file a command.
+
+pub mod cli;
+pub mod create;
+pub mod delete;
+pub mod features;
+pub mod kill;
+pub mod list;
+pub mod manual;
+pub mod run;
+pub mod spec;
+pub mod start;
+pub mod state;
+pub mod version;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{CommandFactory as _, Parser as _};
+use nix::unistd::{geteuid, getuid};
+
+use crate::cgroups::Kind;
+use crate::error::{Result, anyhow};
+use crate::log::{self, Format};
+use crate::parent::sealed_exe;
+use cli::{CgroupManager, Cli, Command, Global, LogFormat, Rootless};
+
+/// Runs the command that the arguments name; returns the exit status.
+pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
+    let args = cli::with_two_dashes(args);
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let format = match cli.global.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    log::open(cli.global.log.as_deref(), format, cli.global.debug)?;
+    if cli.version {
+        return version::run().map(|()| 0);
+    }
+    let root = root(&cli.global);
+    match cli.command {
+        Some(Command::Create(args)) => {
+            sealed_exe::ensure_sealed()?;
+            create::run(args.options(root, kind(&cli.global))?).map(|()| 0)
+        }
+        Some(Command::Run(args)) => {
+            sealed_exe::ensure_sealed()?;
+            run::run(&args.create.options(root, kind(&cli.global))?, args.detach, args.keep, !args.no_subreaper)
+        }
+        Some(Command::Start(args)) => start::run(&root, &args.id).map(|()| 0),
+        Some(Command::State(args)) => state::run(&root, &args.id).map(|()| 0),
+        Some(Command::Kill(args)) => kill::run(&root, &args.id, &args.signal, args.all).map(|()| 0),
+        Some(Command::Delete(args)) => delete::run(&root, &args.ids, args.force),
+        Some(Command::List(args)) => list::run(&root, args.format, args.quiet).map(|()| 0),
+        Some(Command::Spec(args)) => spec::write(&args.bundle, args.rootless).map(|()| 0),
+        Some(Command::Features) => features::run().map(|()| 0),
+        Some(Command::Completions { shell }) => manual::completions(shell).map(|()| 0),
+        Some(Command::Man { directory }) => manual::pages(&directory).map(|()| 0),
+        None => {
+            Cli::command().print_help()?;
+            Ok(0)
+        }
+    }
+}
+
+/// Help is printed and succeeds; what cannot be understood fails with 1, like runc.
+fn usage(error: &clap::Error) -> Result<i32> {
+    if !error.use_stderr() {
+        error.print()?;
+        return Ok(0);
+    }
+    let text = error.render().to_string();
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let missing: Vec<&str> = text.lines().skip(1).take_while(|line| line.starts_with("  ")).map(str::trim).collect();
+    let line = [first.trim_start_matches("error: "), &missing.join(" ")].join(" ");
+    Err(anyhow!("{} (see tare --help)", line.trim()))
+}
+
+fn kind(global: &Global) -> Kind {
+    match global.cgroup_manager {
+        CgroupManager::Disabled => Kind::Disabled,
+        CgroupManager::Systemd => Kind::Systemd,
+        CgroupManager::Cgroupfs if global.systemd_cgroup => Kind::Systemd,
+        CgroupManager::Cgroupfs => Kind::Cgroupfs,
+    }
+}
+
+/// Where the containers' state is: `--root`, or a directory that the caller may write to.
+fn root(global: &Global) -> PathBuf {
+    if let Some(root) = &global.root {
+        return root.clone();
+    }
+    let rootless = match global.rootless {
+        Rootless::True => true,
+        Rootless::False => false,
+        // Root of a user namespace that was made to be root: the environment tells whose session it is.
+        Rootless::Auto => !geteuid().is_root() || std::env::var_os("_CONTAINERS_ROOTLESS_UID").is_some(),
+    };
+    if !rootless {
+        return PathBuf::from("/run/tare");
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty()) {
+        Some(directory) => PathBuf::from(directory).join("tare"),
+        None => PathBuf::from(format!("/tmp/tare-{}", getuid())),
+    }
+}

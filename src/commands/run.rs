@@ -1,0 +1,41 @@
+//! `tare run`
+
+use crate::error::{Result, anyhow, bail};
+use crate::parent::create::{Options, create};
+use crate::parent::foreground::{self, Signals};
+use crate::parent::{delete, start};
+
+/// Creates and starts a container; unless detached, stays with it and returns its exit status.
+pub fn run(options: &Options, detach: bool, keep: bool, subreaper: bool) -> Result<i32> {
+    if detach {
+        return run_detached(options);
+    }
+    if subreaper {
+        // Orphans of the container, when it shares our pid namespace, come to us instead of the host's init.
+        prctl::set_child_subreaper(true)
+            .map_err(|errno| anyhow!("PR_SET_CHILD_SUBREAPER: {}", nix::errno::Errno::from_raw(errno).desc()))?;
+    }
+    let signals = Signals::catch()?;
+    let mut created = create(options)?;
+    let terminal = created.terminal.take();
+    let started = start::start(&created.container, &created.record);
+    drop(created.lock);
+    let ended = started.and_then(|()| foreground::stay(&created.init, &signals, terminal));
+    if !keep || ended.is_err() {
+        delete::delete(&created.container, true)?;
+    }
+    ended
+}
+
+fn run_detached(options: &Options) -> Result<i32> {
+    let created = create(options)?;
+    if created.terminal.is_some() {
+        delete::abandon(created)?;
+        bail!("cannot allocate a terminal for a detached container without --console-socket");
+    }
+    if let Err(error) = start::start(&created.container, &created.record) {
+        delete::abandon(created)?;
+        return Err(error);
+    }
+    Ok(0)
+}

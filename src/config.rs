@@ -1,0 +1,116 @@
+//! config.json: read once, checked whole, before anything is made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+
+use crate::error::{Context as _, Result, anyhow, bail, ensure};
+use crate::linux::{
+    devices, masked_paths, namespaces, readonly_paths, rootfs_propagation, seccomp, sysctl, uid_mappings,
+};
+use crate::{hooks, hostname, mounts, process, root};
+
+/// A bundle whose configuration was found good.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The bundle's absolute path.
+    pub path: PathBuf,
+    /// The rootfs's absolute path.
+    pub rootfs: PathBuf,
+    /// The configuration.
+    pub spec: Spec,
+}
+
+/// Reads and checks the configuration of a bundle.
+pub fn load(bundle: &Path) -> Result<Bundle> {
+    let path = bundle.canonicalize().with_context(|| format!("--bundle {bundle:?}"))?;
+    ensure!(path.is_dir(), "--bundle {bundle:?}: is not a directory");
+    let spec = read(&path.join("config.json"))?;
+    check_version(spec.version())?;
+    let rootfs = root::check(&spec, &path)?;
+    check(&spec)?;
+    Ok(Bundle { path, rootfs, spec })
+}
+
+fn read(path: &Path) -> Result<Spec> {
+    let json = fs::read(path).with_context(|| format!("read {path:?}"))?;
+    serde_json::from_slice(&json).map_err(|error| {
+        // A second parse finds the property; the first one, which nearly always succeeds, need not keep track.
+        match serde_path_to_error::deserialize::<_, Spec>(&mut serde_json::Deserializer::from_slice(&json)) {
+            Err(located) if located.path().iter().next().is_some() => {
+                anyhow!("{path:?}: {}: {}", located.path(), located.inner())
+            }
+            _ => anyhow!("{path:?}: {error}"),
+        }
+    })
+}
+
+/// A newer minor version only adds what may be ignored; an unknown major one may mean anything (config.md, "Version").
+fn check_version(version: &str) -> Result<()> {
+    let mut parts = version.split(['.', '-', '+']);
+    let mut number = || parts.next()?.parse::<u64>().ok();
+    match (number(), number(), number()) {
+        (Some(1), Some(_), Some(_)) => Ok(()),
+        (Some(_), Some(_), Some(_)) => bail!("ociVersion: {version:?} is not a version of the 1.x specification"),
+        _ => bail!("ociVersion: {version:?} is not a version (SemVer 2.0.0), such as \"1.3.0\""),
+    }
+}
+
+fn check(spec: &Spec) -> Result<()> {
+    check_built(spec)?;
+    namespaces::check(spec)?;
+    uid_mappings::check(spec)?;
+    process::check(process::of(spec)?)?;
+    hostname::check(spec)?;
+    mounts::check(spec)?;
+    hooks::check(spec)?;
+    devices::check(spec)?;
+    sysctl::check(spec)?;
+    rootfs_propagation::check(spec)?;
+    masked_paths::check(spec)?;
+    readonly_paths::check(spec)?;
+    match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
+        Some(profile) => seccomp::check(profile).context("linux.seccomp"),
+        None => Ok(()),
+    }
+}
+
+/// What this version does not build is refused: to run without what was asked for would be worse.
+fn check_built(spec: &Spec) -> Result<()> {
+    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let process = spec.process().as_ref();
+    let linux = spec.linux().as_ref();
+    let asked = [
+        ("process.apparmorProfile", process.is_some_and(|process| given(process.apparmor_profile()))),
+        ("process.selinuxLabel", process.is_some_and(|process| given(process.selinux_label()))),
+        ("process.scheduler", process.is_some_and(|process| process.scheduler().is_some())),
+        ("process.ioPriority", process.is_some_and(|process| process.io_priority().is_some())),
+        ("process.execCPUAffinity", process.is_some_and(|process| process.exec_cpu_affinity().is_some())),
+        ("linux.mountLabel", linux.is_some_and(|linux| given(linux.mount_label()))),
+        ("linux.personality", linux.is_some_and(|linux| linux.personality().is_some())),
+        ("linux.timeOffsets", linux.is_some_and(|linux| linux.time_offsets().is_some())),
+        ("linux.memoryPolicy", linux.is_some_and(|linux| linux.memory_policy().is_some())),
+        ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
+        ("linux.netDevices", linux.is_some_and(|linux| linux.net_devices().is_some())),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((property, _)) => bail!("{property}: is not supported yet"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_minor_version_is_fine_and_another_major_one_is_not() {
+        for good in ["1.0.0", "1.3.0", "1.99.0", "1.2.1-dev", "1.0.0-rc5-dev"] {
+            assert!(check_version(good).is_ok(), "{good}");
+        }
+        for bad in ["", "1", "1.0", "2.0.0", "0.5.0", "one.0.0"] {
+            assert!(check_version(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! `hooks`: programs of the caller's that run at six points of the lifecycle (config.md, "POSIX-platform Hooks"), each
+//! with the container's state on its standard input.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use oci_spec::runtime::{Hook, Hooks, Spec, State};
+
+use crate::error::{Context as _, Result, anyhow, bail, ensure};
+use crate::root::path::check_absolute;
+use crate::sys::fd::pidfd_open;
+
+/// How much of a failed hook's output is shown.
+const SHOWN: usize = 1024;
+
+/// The points at which hooks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// In the runtime's namespaces, after the container's exist and before its root is pivoted (deprecated).
+    Prestart,
+    /// Right after prestart, in the same place.
+    CreateRuntime,
+    /// In the container's namespaces, before its root is pivoted.
+    CreateContainer,
+    /// In the container, before the program.
+    StartContainer,
+    /// In the runtime's namespaces, after the program was started.
+    Poststart,
+    /// In the runtime's namespaces, after the container was deleted.
+    Poststop,
+}
+
+impl Point {
+    const ALL: [Self; 6] = [
+        Self::Prestart,
+        Self::CreateRuntime,
+        Self::CreateContainer,
+        Self::StartContainer,
+        Self::Poststart,
+        Self::Poststop,
+    ];
+
+    /// The property's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prestart => "prestart",
+            Self::CreateRuntime => "createRuntime",
+            Self::CreateContainer => "createContainer",
+            Self::StartContainer => "startContainer",
+            Self::Poststart => "poststart",
+            Self::Poststop => "poststop",
+        }
+    }
+
+    /// The hooks that are configured for this point.
+    pub fn of(self, hooks: Option<&Hooks>) -> &[Hook] {
+        let Some(hooks) = hooks else { return &[] };
+        #[allow(deprecated)] // prestart is deprecated for configurations, not for runtimes
+        let list = match self {
+            Self::Prestart => hooks.prestart(),
+            Self::CreateRuntime => hooks.create_runtime(),
+            Self::CreateContainer => hooks.create_container(),
+            Self::StartContainer => hooks.start_container(),
+            Self::Poststart => hooks.poststart(),
+            Self::Poststop => hooks.poststop(),
+        };
+        list.as_deref().unwrap_or_default()
+    }
+}
+
+/// Every path is absolute and every timeout positive.
+pub fn check(spec: &Spec) -> Result<()> {
+    for point in Point::ALL {
+        for (index, hook) in point.of(spec.hooks().as_ref()).iter().enumerate() {
+            check_absolute(hook.path()).with_context(|| format!("hooks.{}[{index}].path", point.name()))?;
+            ensure!(
+                hook.timeout().is_none_or(|seconds| seconds > 0),
+                "hooks.{}[{index}].timeout: must be greater than zero",
+                point.name()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Runs a point's hooks in their order; the first that fails is the error.
+pub fn run(point: Point, hooks: Option<&Hooks>, state: &State) -> Result<()> {
+    let hooks = point.of(hooks);
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let state = serde_json::to_vec(state).context("state of the container")?;
+    for (index, hook) in hooks.iter().enumerate() {
+        run_one(hook, &state)
+            .with_context(|| format!("hooks.{}[{index}] ({})", point.name(), hook.path().display()))?;
+    }
+    Ok(())
+}
+
+/// Runs a point's hooks where a failure is logged and the next one runs all the same (runtime.md, "Lifecycle").
+pub fn run_all_and_warn(point: Point, hooks: Option<&Hooks>, state: &State) {
+    let Ok(state) = serde_json::to_vec(state) else { return };
+    for (index, hook) in point.of(hooks).iter().enumerate() {
+        if let Err(error) = run_one(hook, &state) {
+            let reason = crate::error::one_line(&error);
+            log::warn!("hooks.{}[{index}] ({}): {reason}", point.name(), hook.path().display());
+        }
+    }
+}
+
+fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+    let mut output = File::from(memfd_create(c"hook-output", MFdFlags::MFD_CLOEXEC).context("memfd_create")?);
+    let mut child = spawn(hook, &output)?;
+    // A hook may end, or close its input, without reading the state: that is its choice.
+    if let Some(mut input) = child.stdin.take() {
+        let _ = input.write_all(state);
+    }
+    wait(&mut child, hook.timeout())?;
+    let status = child.wait().context("wait")?;
+    if !status.success() {
+        bail!("{status}{}", shown(&mut output));
+    }
+    Ok(())
+}
+
+fn spawn(hook: &Hook, output: &File) -> Result<Child> {
+    let mut command = Command::new(hook.path());
+    let args = hook.args().as_deref().unwrap_or_default();
+    if let Some(name) = args.first() {
+        command.arg0(name);
+    }
+    command.args(args.iter().skip(1)).env_clear();
+    for variable in hook.env().iter().flatten() {
+        if let Some((name, value)) = variable.split_once('=') {
+            command.env(name, value);
+        }
+    }
+    command.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output.try_clone()?);
+    command.spawn().context("execute it")
+}
+
+/// Waits for a hook, and kills it when its time is over.
+fn wait(child: &mut Child, seconds: Option<i64>) -> Result<()> {
+    let Some(seconds) = seconds else { return Ok(()) };
+    let deadline = Instant::now() + Duration::from_secs(seconds.unsigned_abs());
+    let pidfd = pidfd_open(child.id() as i32).context("pidfd_open")?;
+    if ends_before(&pidfd, deadline)? {
+        return Ok(());
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(anyhow!("timed out after {seconds} s and was killed"))
+}
+
+/// Waits for a process to end; false: the deadline came first.
+pub fn ends_before(pidfd: &OwnedFd, deadline: Instant) -> Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) if Instant::now() >= deadline => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => continue,
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno).context("poll"),
+        }
+    }
+}
+
+fn shown(output: &mut File) -> String {
+    let mut text = vec![0; SHOWN];
+    let read = output.rewind().and_then(|()| output.read(&mut text)).unwrap_or(0);
+    match String::from_utf8_lossy(&text[..read]).trim() {
+        "" => String::new(),
+        said => format!(": {said}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::{HookBuilder, HooksBuilder, StateBuilder};
+
+    fn hooks(script: &str, timeout: i64) -> Hooks {
+        let args = ["name", "-c", script].map(String::from);
+        let hook = HookBuilder::default().path("/bin/sh").args(args).env(["A=b".to_string()]).timeout(timeout);
+        HooksBuilder::default().create_runtime(vec![hook.build().unwrap()]).build().unwrap()
+    }
+
+    fn run_script(script: &str, timeout: i64) -> Result<()> {
+        let state = StateBuilder::default().id("x").build().unwrap();
+        run(Point::CreateRuntime, Some(&hooks(script, timeout)), &state)
+    }
+
+    #[test]
+    fn a_hook_gets_the_state_and_only_its_own_environment() {
+        run_script("grep -q '\"id\":\"x\"' && [ \"$A\" = b ] && [ \"$0\" = name ] && [ -z \"$HOME\" ]", 5).unwrap();
+    }
+
+    #[test]
+    fn a_failing_hook_is_named_with_what_it_said() {
+        let error = run_script("echo no >&2; exit 3", 5).unwrap_err();
+        let line = crate::error::one_line(&error);
+        assert_eq!(line, "hooks.createRuntime[0] (/bin/sh): exit status: 3: no");
+    }
+
+    #[test]
+    fn a_hook_that_takes_too_long_is_killed() {
+        let begin = Instant::now();
+        let error = run_script("exec sleep 60", 1).unwrap_err();
+        assert!(crate::error::one_line(&error).contains("timed out after 1 s"), "{error:#}");
+        assert!(begin.elapsed() < Duration::from_secs(30));
+    }
+}

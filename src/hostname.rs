@@ -1,0 +1,31 @@
+//! `hostname` and `domainname`.
+
+use nix::unistd::sethostname;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use crate::error::{Context as _, Result, ensure};
+use crate::linux::namespaces;
+use crate::sys::process::set_domain_name;
+
+/// Both names are the container's alone, so they need a UTS namespace.
+pub fn check(spec: &Spec) -> Result<()> {
+    let has_uts = namespaces::has(spec, LinuxNamespaceType::Uts);
+    ensure!(has_uts || given(spec.hostname()).is_none(), "hostname: unable to set it without a private UTS namespace");
+    ensure!(has_uts || given(spec.domainname()).is_none(), "domainname: unable to set it without a private UTS namespace");
+    Ok(())
+}
+
+/// Sets both in init's UTS namespace.
+pub fn apply(spec: &Spec) -> Result<()> {
+    if let Some(name) = given(spec.hostname()) {
+        sethostname(name).with_context(|| format!("hostname: set {name:?}"))?;
+    }
+    if let Some(name) = given(spec.domainname()) {
+        set_domain_name(name).with_context(|| format!("domainname: set {name:?}"))?;
+    }
+    Ok(())
+}
+
+fn given(name: &Option<String>) -> Option<&str> {
+    name.as_deref().filter(|name| !name.is_empty())
+}

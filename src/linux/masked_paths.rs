@@ -1,0 +1,72 @@
+//! `linux.maskedPaths`: a file becomes /dev/null, a directory an empty one.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat, makedev};
+use oci_spec::runtime::Spec;
+
+use crate::error::{Context as _, Result, ensure};
+use crate::mounts::filesystem;
+use crate::root::Rootfs;
+use crate::root::path::{check_absolute, clean};
+use crate::sys::mount::{attach, attr, clone_tree};
+
+/// Every path is absolute.
+pub fn check(spec: &Spec) -> Result<()> {
+    configured(spec).try_for_each(|path| check_absolute(Path::new(path))).context("linux.maskedPaths")
+}
+
+/// Masks each path that is there. It happens before the host's root goes away, because the mask of a file is the host's
+/// /dev/null: the container's own could be anything (CVE-2025-31133).
+pub fn apply(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
+    let mut mask = Mask::default();
+    configured(spec).try_for_each(|path| mask.hide(path, rootfs).with_context(|| format!("linux.maskedPaths {path:?}")))
+}
+
+/// What is mounted over masked paths, made when the first of its kind is needed.
+#[derive(Default)]
+struct Mask {
+    null: Option<OwnedFd>,
+    /// One empty, read-only filesystem for all directories: each of its own would cost a superblock.
+    directory: Option<OwnedFd>,
+}
+
+impl Mask {
+    fn hide(&mut self, path: &str, rootfs: &Rootfs) -> Result<()> {
+        let Some(place) = rootfs.find(&clean(Path::new(path)))? else { return Ok(()) };
+        let is_directory = fstat(&place).context("stat it")?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        if !is_directory {
+            let null = match &self.null {
+                Some(null) => null,
+                None => self.null.insert(open_null()?),
+            };
+            let mount = clone_tree(null.as_fd(), c"", false).context("clone the mount of /dev/null")?;
+            return attach(mount.as_fd(), place.as_fd()).context("attach the mask");
+        }
+        if let Some(directory) = &self.directory {
+            let mount = clone_tree(directory.as_fd(), c"", false).context("clone the mask")?;
+            return attach(mount.as_fd(), place.as_fd()).context("attach the mask");
+        }
+        const SAFE: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+        let empty = filesystem::open("tmpfs", "tmpfs", &["nr_blocks=1", "nr_inodes=1", "mode=755"], SAFE)?;
+        attach(empty.as_fd(), place.as_fd()).context("attach the mask")?;
+        self.directory = Some(empty);
+        Ok(())
+    }
+}
+
+/// The host's /dev/null, if it is the null device.
+fn open_null() -> Result<OwnedFd> {
+    let null = open("/dev/null", OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+        .context("open /dev/null")?;
+    let found = fstat(&null).context("stat /dev/null")?;
+    let is_null = found.st_mode & libc::S_IFMT == libc::S_IFCHR && found.st_rdev == makedev(1, 3);
+    ensure!(is_null, "/dev/null of the host is not the null device");
+    Ok(null)
+}
+
+fn configured(spec: &Spec) -> impl Iterator<Item = &String> {
+    spec.linux().iter().flat_map(|linux| linux.masked_paths()).flatten()
+}

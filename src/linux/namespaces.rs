@@ -1,0 +1,164 @@
+//! `linux.namespaces`: which are new, and which are joined by path.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::Mode;
+use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
+
+use crate::error::{Context as _, Result, bail, ensure};
+use crate::root::path::check_absolute;
+
+/// A type, its name in config.json, in /proc/<pid>/ns and its flag, in the order of joining: the user namespace first,
+/// because it owns the others; the mount namespace last, because paths change with it.
+struct Kind(Type, &'static str, CloneFlags);
+
+/// CLONE_NEWTIME (Linux 5.6), which nix has no name for.
+const NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+
+const KINDS: &[Kind] = &[
+    Kind(Type::User, "user", CloneFlags::CLONE_NEWUSER),
+    Kind(Type::Ipc, "ipc", CloneFlags::CLONE_NEWIPC),
+    Kind(Type::Uts, "uts", CloneFlags::CLONE_NEWUTS),
+    Kind(Type::Network, "network", CloneFlags::CLONE_NEWNET),
+    Kind(Type::Pid, "pid", CloneFlags::CLONE_NEWPID),
+    Kind(Type::Cgroup, "cgroup", CloneFlags::CLONE_NEWCGROUP),
+    Kind(Type::Time, "time", NEWTIME),
+    Kind(Type::Mount, "mount", CloneFlags::CLONE_NEWNS),
+];
+
+/// The container's namespaces, those to be joined open.
+#[derive(Debug)]
+pub struct Namespaces {
+    new: CloneFlags,
+    joined: Vec<(&'static str, CloneFlags, OwnedFd)>,
+}
+
+/// Each type comes once and paths are absolute; what this version cannot make is refused.
+pub fn check(spec: &Spec) -> Result<()> {
+    let namespaces = configured(spec);
+    for (index, namespace) in namespaces.iter().enumerate() {
+        let name = kind(namespace.typ()).1;
+        if namespaces[..index].iter().any(|other| other.typ() == namespace.typ()) {
+            bail!("linux.namespaces[{index}]: type {name:?} is given twice");
+        }
+        if let Some(path) = namespace.path() {
+            check_absolute(path).with_context(|| format!("linux.namespaces[{index}].path ({name})"))?;
+        }
+        match (namespace.typ(), namespace.path()) {
+            (Type::User, Some(_)) => bail!("linux.namespaces[{index}]: joining a user namespace is not supported yet"),
+            (Type::Time, _) => bail!("linux.namespaces[{index}]: a time namespace is not supported yet"),
+            _ => {}
+        }
+    }
+    // Without one, every mount of the container would be the host's.
+    ensure!(has(spec, Type::Mount), "linux.namespaces: a mount namespace is needed");
+    Ok(())
+}
+
+/// Does the container have a namespace of this type, new or joined?
+pub fn has(spec: &Spec, wanted: Type) -> bool {
+    configured(spec).iter().any(|namespace| namespace.typ() == wanted)
+}
+
+/// Does the container get a new namespace of this type?
+pub fn is_new(spec: &Spec, wanted: Type) -> bool {
+    configured(spec)
+        .iter()
+        .any(|namespace| namespace.typ() == wanted && namespace.path().as_ref().is_none_or(|p| p.as_os_str().is_empty()))
+}
+
+fn configured(spec: &Spec) -> &[oci_spec::runtime::LinuxNamespace] {
+    spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default()
+}
+
+fn kind(wanted: Type) -> &'static Kind {
+    // The table has every variant of the type; a new one would show in its unit test.
+    KINDS.iter().find(|kind| kind.0 == wanted).unwrap_or(&KINDS[0])
+}
+
+impl Namespaces {
+    /// Opens the namespaces that are joined by path, and checks that they are what they should be.
+    pub fn open(spec: &Spec) -> Result<Self> {
+        let mut namespaces = Self { new: CloneFlags::empty(), joined: Vec::new() };
+        for (index, namespace) in configured(spec).iter().enumerate() {
+            let Kind(_, name, flag) = kind(namespace.typ());
+            let Some(path) = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) else {
+                namespaces.new |= *flag;
+                continue;
+            };
+            let describe = || format!("linux.namespaces[{index}].path ({name}): open {path:?}");
+            let fd = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).with_context(describe)?;
+            ensure!(is_namespace(&fd, *flag), "linux.namespaces[{index}].path: {path:?} is not a {name} namespace");
+            namespaces.joined.push((name, *flag, fd));
+        }
+        let order = |flag: CloneFlags| KINDS.iter().position(|kind| kind.2 == flag);
+        namespaces.joined.sort_by_key(|(_, flag, _)| order(*flag));
+        Ok(namespaces)
+    }
+
+    /// The flags that init is born with. The cgroup namespace comes later ([`Namespaces::join`]): made by clone3 it
+    /// would have the parent's cgroup for its root.
+    pub fn clone_flags(&self) -> CloneFlags {
+        self.new - CloneFlags::CLONE_NEWCGROUP
+    }
+
+    /// Is there a new user namespace?
+    pub fn new_user(&self) -> bool {
+        self.new.contains(CloneFlags::CLONE_NEWUSER)
+    }
+
+    /// Runs something whose children are born in the pid namespace that is joined. Only children enter it: this
+    /// process stays where it is, and gets its own namespace for children back.
+    pub fn in_pid_namespace<T>(&self, spawn: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Some((_, _, joined)) = self.joined.iter().find(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWPID) else {
+            return spawn();
+        };
+        let own = open("/proc/self/ns/pid", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .context("linux.namespaces: open /proc/self/ns/pid")?;
+        setns(joined.as_fd(), CloneFlags::CLONE_NEWPID).context("linux.namespaces: join the pid namespace")?;
+        let spawned = spawn();
+        setns(&own, CloneFlags::CLONE_NEWPID).context("linux.namespaces: return to the own pid namespace")?;
+        spawned
+    }
+
+    /// In init, in its cgroup by now: joins what is joined by path and makes the new cgroup namespace.
+    pub fn join(&self) -> Result<()> {
+        for (name, flag, fd) in &self.joined {
+            if *flag != CloneFlags::CLONE_NEWPID {
+                setns(fd, *flag).with_context(|| format!("linux.namespaces: join the {name} namespace"))?;
+            }
+        }
+        if self.new.contains(CloneFlags::CLONE_NEWCGROUP) {
+            unshare(CloneFlags::CLONE_NEWCGROUP).context("linux.namespaces: unshare the cgroup namespace")?;
+        }
+        Ok(())
+    }
+}
+
+/// The kernel says which type of namespace a descriptor is; any other file is not one.
+fn is_namespace(fd: &OwnedFd, flag: CloneFlags) -> bool {
+    crate::sys::process::namespace_type(fd.as_fd()).is_ok_and(|found| found == flag.bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_told_from_another_and_from_a_file() {
+        let open = |path| open(path, OFlag::O_RDONLY, Mode::empty()).unwrap();
+        assert!(is_namespace(&open("/proc/self/ns/net"), CloneFlags::CLONE_NEWNET));
+        assert!(!is_namespace(&open("/proc/self/ns/ipc"), CloneFlags::CLONE_NEWNET));
+        assert!(!is_namespace(&open("/dev/null"), CloneFlags::CLONE_NEWNET));
+    }
+
+    #[test]
+    fn every_type_has_its_own_entry() {
+        use Type::*;
+        for wanted in [Mount, Cgroup, Uts, Ipc, User, Pid, Network, Time] {
+            assert_eq!(kind(wanted).0, wanted);
+        }
+    }
+}

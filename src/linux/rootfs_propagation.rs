@@ -1,0 +1,43 @@
+//! `linux.rootfsPropagation`.
+
+use nix::mount::MsFlags;
+use oci_spec::runtime::Spec;
+
+use crate::error::{Context as _, Result, bail};
+use crate::root::Rootfs;
+use crate::sys::mount::{Attributes, set_attributes};
+
+/// The word is one that the kernel has a flag for.
+pub fn check(spec: &Spec) -> Result<()> {
+    of(spec).map(drop)
+}
+
+/// Are the mounts of the host and of the container to know nothing of each other?
+pub fn is_private(spec: &Spec) -> Result<bool> {
+    Ok(matches!(of(spec)?, Some((MsFlags::MS_PRIVATE | MsFlags::MS_UNBINDABLE, _))))
+}
+
+/// Gives the container's root its propagation, after all mounts are there.
+pub fn apply(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
+    let Some((propagation, recursive)) = of(spec)? else { return Ok(()) };
+    let attributes = Attributes { propagation: propagation.bits(), ..Attributes::default() };
+    set_attributes(rootfs.fd(), &attributes, recursive).context("linux.rootfsPropagation")
+}
+
+fn of(spec: &Spec) -> Result<Option<(MsFlags, bool)>> {
+    let configured = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+    Ok(Some(match configured.unwrap_or_default() {
+        "" => return Ok(None),
+        "shared" => (MsFlags::MS_SHARED, false),
+        "rshared" => (MsFlags::MS_SHARED, true),
+        "slave" => (MsFlags::MS_SLAVE, false),
+        "rslave" => (MsFlags::MS_SLAVE, true),
+        "private" => (MsFlags::MS_PRIVATE, false),
+        "rprivate" => (MsFlags::MS_PRIVATE, true),
+        "unbindable" => (MsFlags::MS_UNBINDABLE, false),
+        "runbindable" => (MsFlags::MS_UNBINDABLE, true),
+        other => bail!(
+            "linux.rootfsPropagation: {other:?} is none of shared, slave, private, unbindable (or these with an r before)"
+        ),
+    }))
+}

@@ -1,0 +1,93 @@
+//! `linux.sysctl`: kernel parameters of the container's own namespaces, never of the host.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
+use pathrs::flags::OpenFlags;
+use pathrs::procfs::{ProcfsBase, ProcfsHandle};
+
+use super::namespaces;
+use crate::error::{Context as _, Result, bail};
+
+/// Parameters of an IPC namespace that are not below fs.mqueue.
+const IPC: &[&str] = &[
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+];
+
+/// Each parameter belongs to a namespace that the container has.
+pub fn check(spec: &Spec) -> Result<()> {
+    for name in configured(spec).map(|(name, _)| name) {
+        check_one(spec, &name.replace('/', ".")).with_context(|| format!("linux.sysctl {name:?}"))?;
+    }
+    Ok(())
+}
+
+fn check_one(spec: &Spec, name: &str) -> Result<()> {
+    let needed = if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
+        Type::Ipc
+    } else if name.starts_with("net.") {
+        Type::Network
+    } else if name == "kernel.domainname" {
+        Type::Uts
+    } else if name == "kernel.hostname" {
+        bail!("is set by hostname");
+    } else if name.starts_with("user.") {
+        Type::User
+    } else {
+        bail!("is not in a separate kernel namespace");
+    };
+    if !namespaces::has(spec, needed) {
+        bail!("is not allowed without a {needed} namespace of the container's own: it is the host's");
+    }
+    Ok(())
+}
+
+/// Sets the parameters, by a procfs that the container cannot have touched.
+pub fn apply(spec: &Spec) -> Result<()> {
+    let mut configured = configured(spec).peekable();
+    if configured.peek().is_none() {
+        return Ok(());
+    }
+    let proc = ProcfsHandle::new().context("linux.sysctl: open procfs")?;
+    for (name, value) in configured {
+        let path = Path::new("sys").join(path_of(name));
+        let write = || -> Result<()> {
+            let mut file = proc.open(ProcfsBase::ProcRoot, &path, OpenFlags::O_WRONLY)?;
+            Ok(file.write_all(value.as_bytes())?)
+        };
+        write().with_context(|| format!("linux.sysctl {name:?}: write {value:?} to /proc/{}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The file of a parameter (sysctl(8)): where the first separator is a slash, dots are part of names.
+fn path_of(name: &str) -> String {
+    match name.find(['.', '/']) {
+        Some(first) if name[first..].starts_with('/') => name.to_owned(),
+        _ => name.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect(),
+    }
+}
+
+fn configured(spec: &Spec) -> impl Iterator<Item = (&String, &String)> {
+    spec.linux().iter().flat_map(|linux| linux.sysctl()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_separator_names_the_same_file() {
+        assert_eq!(path_of("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
+        assert_eq!(path_of("net/ipv4/conf/eth0.5/forwarding"), "net/ipv4/conf/eth0.5/forwarding");
+        assert_eq!(path_of("net.ipv4.conf.eth0/5.forwarding"), "net/ipv4/conf/eth0.5/forwarding");
+    }
+}

@@ -1,0 +1,73 @@
+//! `linux.uidMappings` and `linux.gidMappings`: who the container's ids are on the host (user_namespaces(7)).
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Command;
+
+use nix::unistd::geteuid;
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+
+use super::namespaces;
+use crate::error::{Context as _, Result, bail, ensure};
+
+/// A new user namespace has mappings, and nothing else has.
+pub fn check(spec: &Spec) -> Result<()> {
+    let (uids, gids) = mappings(spec);
+    if namespaces::is_new(spec, LinuxNamespaceType::User) {
+        ensure!(!uids.is_empty(), "linux.uidMappings: a new user namespace needs at least one mapping");
+        ensure!(!gids.is_empty(), "linux.gidMappings: a new user namespace needs at least one mapping");
+    } else if !namespaces::has(spec, LinuxNamespaceType::User) && !(uids.is_empty() && gids.is_empty()) {
+        bail!("linux.uidMappings: mappings without a user namespace among linux.namespaces");
+    }
+    for (name, mappings) in [("uidMappings", uids), ("gidMappings", gids)] {
+        if let Some(index) = mappings.iter().position(|mapping| mapping.size() == 0) {
+            bail!("linux.{name}[{index}].size: must not be 0");
+        }
+    }
+    Ok(())
+}
+
+/// Writes the mappings of init, which waits for them.
+pub fn apply(spec: &Spec, pid: i32) -> Result<()> {
+    let (uids, gids) = mappings(spec);
+    // An ordinary user may map groups only after giving up setgroups(2), except by newgidmap.
+    if !geteuid().is_root() && gids.len() == 1 && gids[0].size() == 1 {
+        write(pid, "setgroups", "deny").context("linux.gidMappings")?;
+    }
+    map(pid, "gid_map", "newgidmap", gids).context("linux.gidMappings")?;
+    map(pid, "uid_map", "newuidmap", uids).context("linux.uidMappings")
+}
+
+fn mappings(spec: &Spec) -> (&[LinuxIdMapping], &[LinuxIdMapping]) {
+    let Some(linux) = spec.linux() else { return (&[], &[]) };
+    let uids = linux.uid_mappings().as_deref().unwrap_or_default();
+    (uids, linux.gid_mappings().as_deref().unwrap_or_default())
+}
+
+fn map(pid: i32, file: &str, helper: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
+    let mut text = String::new();
+    for mapping in mappings {
+        let _ = writeln!(text, "{} {} {}", mapping.container_id(), mapping.host_id(), mapping.size());
+    }
+    match write(pid, file, &text) {
+        // More than the caller's own id: the ids that /etc/subuid grants are given by a program with the privilege.
+        Err(error) if !geteuid().is_root() => run_helper(pid, helper, mappings).with_context(|| format!("{error:#}")),
+        result => result,
+    }
+}
+
+fn write(pid: i32, file: &str, text: &str) -> Result<()> {
+    let path = format!("/proc/{pid}/{file}");
+    fs::write(&path, text).with_context(|| format!("write {text:?} to {path}"))
+}
+
+fn run_helper(pid: i32, helper: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
+    let numbers = mappings.iter().flat_map(|mapping| [mapping.container_id(), mapping.host_id(), mapping.size()]);
+    let output = Command::new(helper)
+        .arg(pid.to_string())
+        .args(numbers.map(|number| number.to_string()))
+        .output()
+        .with_context(|| format!("run {helper} (package uidmap)"))?;
+    ensure!(output.status.success(), "{helper}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}

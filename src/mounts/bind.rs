@@ -1,0 +1,43 @@
+//! Bind mounts: `bind` and `rbind`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use oci_spec::runtime::Mount;
+
+use super::options::Options;
+use super::{Surroundings, decorate, destination, place, source};
+use crate::error::{Context as _, Result};
+use crate::sys::mount::clone_tree;
+
+/// Mounts a file or a directory of the host. A missing destination is made of the source's kind.
+pub fn mount(mount: &Mount, options: &Options<'_>, path: &Path, around: Surroundings<'_>) -> Result<()> {
+    let source = source(mount, around.bundle);
+    let tree = open(&source, options.bind == Some(true))?;
+    decorate(tree.as_fd(), options)?;
+    let onto = place_for(&tree, path, around)?;
+    place(tree.as_fd(), onto.as_fd())
+}
+
+/// Clones the part of the host's tree that is mounted.
+fn open(source: &Path, recursive: bool) -> Result<OwnedFd> {
+    clone_tree(AT_FDCWD, source, recursive).with_context(|| format!("open the source {source:?}"))
+}
+
+/// The place for a tree: a directory for a directory, a file for anything else.
+pub fn place_for(tree: &OwnedFd, path: &Path, around: Surroundings<'_>) -> Result<OwnedFd> {
+    let mode = SFlag::from_bits_truncate(fstat(tree).context("stat the source")?.st_mode & SFlag::S_IFMT.bits());
+    match mode {
+        SFlag::S_IFDIR => destination::directory(around.rootfs, path),
+        _ => destination::file(around.rootfs, path),
+    }
+}
+
+/// A device of the host as a detached mount: the way to give it to a container that may not make it.
+pub fn device(path: &Path) -> Result<OwnedFd> {
+    let node = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+        .with_context(|| format!("open {path:?}"))?;
+    clone_tree(node.as_fd(), c"", false).with_context(|| format!("clone the mount of {path:?}"))
+}

@@ -1,0 +1,102 @@
+//! New filesystems: proc, tmpfs, devpts, mqueue, sysfs, overlay and whatever else the kernel knows.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount as mount_by_path};
+use nix::sys::stat::fstat;
+
+use super::options::Options;
+use super::{decorate, destination, place};
+use crate::error::{Context as _, Result, anyhow, ensure};
+use crate::root::Rootfs;
+use crate::sys::mount::fsopen;
+
+/// fsconfig(2) copies at most this much of a value, its final zero included.
+const LONGEST_VALUE: usize = 256;
+
+/// Makes a filesystem and mounts it at `path`.
+pub fn mount(
+    fstype: &str,
+    source: Option<&Path>,
+    options: &mut Options<'_>,
+    path: &Path,
+    rootfs: &Rootfs,
+) -> Result<()> {
+    let mode = if fstype == "tmpfs" { inherited_mode(options, path, rootfs)? } else { None };
+    if matches!(fstype, "proc" | "sysfs") {
+        check_is_directory(fstype, path, rootfs)?;
+    }
+    let onto = destination::directory(rootfs, path)?;
+    if options.filesystem.iter().any(|option| option.len() >= LONGEST_VALUE) {
+        return mount_with_long_values(fstype, source, options, &onto, path, rootfs);
+    }
+    let source = source.and_then(Path::to_str).unwrap_or(fstype);
+    let mut wanted: Vec<&str> = options.filesystem.clone();
+    wanted.extend(mode.as_deref());
+    let mount = open(fstype, source, &wanted, options.attributes.set)?;
+    place(mount.as_fd(), onto.as_fd())?;
+    decorate(mount.as_fd(), &Options { attributes: Default::default(), ..std::mem::take(options) })
+}
+
+/// Makes a filesystem and a detached mount of it with these attributes.
+pub fn open(fstype: &str, source: &str, options: &[&str], attributes: u64) -> Result<OwnedFd> {
+    let c_string = |text: &str| CString::new(text).map_err(|_| anyhow!("{text:?} holds a zero byte"));
+    let context = fsopen(&c_string(fstype)?).with_context(|| format!("open filesystem type {fstype:?}"))?;
+    context.set_string(c"source", &c_string(source)?).with_context(|| format!("source {source:?}"))?;
+    let explained = |result: nix::Result<()>, what: String| {
+        result.with_context(|| match context.message() {
+            Some(message) => format!("{what}: {message}"),
+            None => what,
+        })
+    };
+    for option in options {
+        let result = match option.split_once('=') {
+            Some((key, value)) => context.set_string(&c_string(key)?, &c_string(value)?),
+            None => context.set_flag(&c_string(option)?),
+        };
+        explained(result, format!("{fstype} option {option:?}"))?;
+    }
+    explained(context.create(), format!("make filesystem {fstype:?}"))?;
+    context.mount(attributes).with_context(|| format!("mount filesystem {fstype:?}"))
+}
+
+/// The old call takes a page of options, but only a path: the kernel's own name of the descriptor in hand.
+fn mount_with_long_values(
+    fstype: &str,
+    source: Option<&Path>,
+    options: &Options<'_>,
+    onto: &OwnedFd,
+    path: &Path,
+    rootfs: &Rootfs,
+) -> Result<()> {
+    let target = format!("/proc/self/fd/{}", onto.as_raw_fd());
+    let data = options.filesystem.join(",");
+    mount_by_path(source, target.as_str(), Some(fstype), MsFlags::empty(), Some(data.as_str()))
+        .with_context(|| format!("mount {fstype:?} with {data:?}"))?;
+    let mounted = rootfs.find(path)?.ok_or_else(|| anyhow!("{path:?} is gone"))?;
+    decorate(mounted.as_fd(), options)
+}
+
+/// A tmpfs over a directory looks like it from the outside (runc does so): its mode stays unless one is asked for.
+fn inherited_mode(options: &Options<'_>, path: &Path, rootfs: &Rootfs) -> Result<Option<String>> {
+    if options.value("mode").is_some() {
+        return Ok(None);
+    }
+    let Some(below) = rootfs.find(path)? else { return Ok(None) };
+    let mode = fstat(&below).context("stat the destination")?.st_mode & 0o7777;
+    Ok(Some(format!("mode={mode:04o}")))
+}
+
+/// /proc and /sys are looked into by name later: a link in their place would lead elsewhere (CVE-2019-19921).
+fn check_is_directory(fstype: &str, path: &Path, rootfs: &Rootfs) -> Result<()> {
+    let (parent, name) = match rootfs.find(path)? {
+        Some(_) => rootfs.parent_and_name(path)?,
+        None => return Ok(()),
+    };
+    let found = nix::sys::stat::fstatat(&parent, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
+    let mode = found.with_context(|| format!("stat {path:?}"))?.st_mode;
+    ensure!(mode & libc::S_IFMT == libc::S_IFDIR, "filesystem {fstype:?} must be mounted on ordinary directory");
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! `mounts`: each entry becomes a detached mount first and is then attached to a place that was resolved in the rootfs.
+
+pub mod bind;
+pub mod cgroup;
+pub mod destination;
+pub mod filesystem;
+pub mod options;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Mount, Spec};
+
+use crate::error::{Context as _, Result, bail, ensure};
+use crate::root::Rootfs;
+use crate::root::path::clean;
+use crate::sys::mount::{Attributes, attach, attr, set_attributes};
+use options::Options;
+
+/// What mounting has to know of the container beyond the entry itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// The rootfs's mount.
+    pub rootfs: &'a Rootfs,
+    /// Relative sources of bind mounts are below the bundle.
+    pub bundle: &'a Path,
+    /// The container has a cgroup namespace of its own.
+    pub cgroup_namespace: bool,
+    /// The container's cgroup, for a view of it without a cgroup namespace.
+    pub placement: &'a crate::cgroups::Placement,
+}
+
+/// Checks all entries; nothing is looked up yet.
+pub fn check(spec: &Spec) -> Result<()> {
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        check_one(mount).with_context(|| name(index, mount))?;
+    }
+    Ok(())
+}
+
+fn check_one(mount: &Mount) -> Result<()> {
+    let destination = mount.destination();
+    ensure!(!destination.as_os_str().is_empty(), "destination must not be empty");
+    if destination.is_relative() {
+        log::warn!("mounts: destination {destination:?} is not absolute; it is taken from the container's root");
+    }
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default());
+    if let Some(option) = options.unsupported {
+        bail!("option {option:?} is not supported yet");
+    }
+    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
+        bail!("uidMappings and gidMappings (idmapped mounts) are not supported yet");
+    }
+    let is_bind = is_bind(mount, &options);
+    if !is_bind && !options.remount && mount.typ().as_deref().unwrap_or_default().is_empty() {
+        bail!("type is missing, and there is no bind or rbind among the options");
+    }
+    ensure!(!is_bind || mount.source().is_some(), "source is missing: a bind mount needs one");
+    Ok(())
+}
+
+/// How an entry is named in messages.
+fn name(index: usize, mount: &Mount) -> String {
+    format!("mounts[{index}] ({})", mount.destination().display())
+}
+
+/// For bind mounts the type is a dummy (config.md, "Linux mount options"), but people write it there as well.
+fn is_bind(mount: &Mount, options: &Options<'_>) -> bool {
+    options.bind.is_some() || mount.typ().as_deref() == Some("bind")
+}
+
+/// Mounts all entries in their order. A read-only /dev is left writable; [`seal_dev`] comes after the devices.
+pub fn mount_all(spec: &Spec, around: Surroundings<'_>) -> Result<()> {
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        mount_one(mount, around).with_context(|| name(index, mount))?;
+    }
+    Ok(())
+}
+
+fn mount_one(mount: &Mount, around: Surroundings<'_>) -> Result<()> {
+    let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
+    let path = clean(mount.destination());
+    if path == Path::new("/dev") {
+        options.attributes.set &= !attr::RDONLY;
+    }
+    if options.remount {
+        let place = around.rootfs.find(&path)?.with_context(|| format!("remount: {path:?} does not exist"))?;
+        return decorate(place.as_fd(), &options);
+    }
+    if is_bind(mount, &options) {
+        return bind::mount(mount, &options, &path, around);
+    }
+    match mount.typ().as_deref().unwrap_or_default() {
+        "cgroup" | "cgroup2" => cgroup::mount(&options, &path, around),
+        fstype => filesystem::mount(fstype, mount.source().as_deref(), &mut options, &path, around.rootfs),
+    }
+}
+
+/// Sets the attributes and the propagation of a mount in hand.
+fn decorate(mount: BorrowedFd<'_>, options: &Options<'_>) -> Result<()> {
+    change(mount, &options.attributes, false)?;
+    change(mount, &options.recursive, true)?;
+    for &(propagation, recursive) in &options.propagation {
+        let attributes = Attributes { propagation: propagation.bits(), ..Attributes::default() };
+        set_attributes(mount, &attributes, recursive).context("set the propagation")?;
+    }
+    Ok(())
+}
+
+fn change(mount: BorrowedFd<'_>, attributes: &Attributes, recursive: bool) -> Result<()> {
+    if attributes.set | attributes.clear == 0 {
+        return Ok(());
+    }
+    let set = |attributes: &Attributes| set_attributes(mount, attributes, recursive);
+    match set(attributes) {
+        // In a user namespace the flags that the host has set are locked: those that were not asked away stay.
+        Err(nix::errno::Errno::EPERM) if attributes.set != 0 => set(&Attributes { clear: attributes.set, ..*attributes }),
+        result => result,
+    }
+    .context("set the mount's attributes")
+}
+
+/// Attaches a mount to its place and opens it there: what is below the path from now on.
+fn place(mount: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
+    attach(mount, onto).context("attach the mount")
+}
+
+/// Makes /dev read-only where its mount asks for it, now that the devices are in it.
+pub fn seal_dev(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        let options = Options::parse(mount.options().as_deref().unwrap_or_default());
+        if clean(mount.destination()) != Path::new("/dev") || options.attributes.set & attr::RDONLY == 0 {
+            continue;
+        }
+        let dev = rootfs.find(Path::new("/dev"))?.with_context(|| name(index, mount))?;
+        let attributes = Attributes { set: attr::RDONLY, ..Attributes::default() };
+        set_attributes(dev.as_fd(), &attributes, false).with_context(|| name(index, mount))?;
+    }
+    Ok(())
+}
+
+/// Is this path of the container a bind mount of the config, and so not the runtime's to fill?
+pub fn is_bound(spec: &Spec, path: &Path) -> bool {
+    let bound = |mount: &Mount| {
+        clean(mount.destination()) == path
+            && is_bind(mount, &Options::parse(mount.options().as_deref().unwrap_or_default()))
+    };
+    spec.mounts().iter().flatten().any(bound)
+}
+
+/// The absolute source of a bind mount.
+fn source(mount: &Mount, bundle: &Path) -> PathBuf {
+    bundle.join(mount.source().as_deref().unwrap_or(Path::new("")))
+}

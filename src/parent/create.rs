@@ -1,0 +1,210 @@
+//! The story of `create`: from a bundle to an init that waits to be started.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::{close, geteuid};
+use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResources, Spec};
+
+use super::serve::Service;
+use super::spawn::{Process, spawn};
+use crate::cgroups::{self, Kind, Manager, Placement};
+use crate::config::{self, Bundle};
+use crate::error::{Context as _, Result, anyhow, one_line};
+use crate::hooks::{self, Point};
+use crate::init::create::Init;
+use crate::linux::namespaces::{Namespaces, is_new};
+use crate::linux::seccomp::{self, Filter};
+use crate::linux::uid_mappings;
+use crate::process::{self, oom_score_adj, rlimits, terminal};
+use crate::protocol::{self, ToInit};
+use crate::state::{Container, Lock, Record, pid_file, status};
+use crate::sys::fd::pidfd_send_signal;
+
+/// What the command line says of a new container.
+#[derive(Debug)]
+pub struct Options {
+    /// `--root`: where the runtime keeps its containers.
+    pub root: PathBuf,
+    /// The container's id.
+    pub id: String,
+    /// `--bundle`
+    pub bundle: PathBuf,
+    /// `--pid-file`
+    pub pid_file: Option<PathBuf>,
+    /// `--console-socket`
+    pub console_socket: Option<PathBuf>,
+    /// `--no-pivot`
+    pub no_pivot: bool,
+    /// `--no-new-keyring`
+    pub no_new_keyring: bool,
+    /// `--preserve-fds`, with those of LISTEN_FDS
+    pub preserved_fds: u32,
+    /// `--systemd-cgroup`, `--cgroup-manager`
+    pub cgroups: Kind,
+}
+
+/// A container that was created, locked until it is started or left.
+#[derive(Debug)]
+pub struct Created {
+    /// Its directory.
+    pub container: Container,
+    /// Its record.
+    pub record: Record,
+    /// Its init.
+    pub init: Process,
+    /// The terminal's master side, if nobody else has it.
+    pub terminal: Option<OwnedFd>,
+    /// The right to change it.
+    pub lock: Lock,
+}
+
+/// Creates a container. On failure nothing of it is left.
+pub fn create(options: &Options) -> Result<Created> {
+    let bundle = config::load(&options.bundle)?;
+    let process = process::of(&bundle.spec)?;
+    terminal::check_socket(process, options.console_socket.as_deref())?;
+    let namespaces = Namespaces::open(&bundle.spec)?;
+    let filter = prepare_filter(&bundle.spec, &options.root)?;
+    let mut cgroup =
+        cgroups::place(options.cgroups, cgroups_path(&bundle.spec), &options.id).context("linux.cgroupsPath")?;
+
+    let (container, lock) = Container::create(&options.root, &options.id)?;
+    let mut undo = Undo::new(&container);
+    let mut record = record_of(&bundle, &options.id, cgroup.placement().clone());
+    container.save(&record)?;
+    container.make_gate()?;
+    cgroup.create(resources(&bundle.spec))?;
+    let cgroup = undo.cgroup.insert(cgroup);
+
+    let (channel, init_channel) = protocol::pair()?;
+    let entry = cgroup.entry()?;
+    let pid = spawn(&namespaces, &entry, || {
+        // Only closed, not unlocked: the lock is the parent's, and so is its end of the conversation.
+        let _ = close(lock.as_raw_fd());
+        let _ = close(channel.number());
+        let init = Init {
+            bundle: &bundle,
+            process,
+            container: &container,
+            record: &record,
+            namespaces: &namespaces,
+            cgroup: &entry,
+            filter: filter.as_ref(),
+            channel: init_channel,
+            no_pivot: options.no_pivot,
+            no_new_keyring: options.no_new_keyring,
+            preserved_fds: options.preserved_fds,
+        };
+        init.run()
+    })?;
+    let init = undo.init.insert(pid);
+    drop(entry);
+
+    oom_score_adj::apply(process, init.pid)?;
+    if namespaces.new_user() {
+        uid_mappings::apply(&bundle.spec, init.pid)?;
+        channel.send(ToInit::Mapped)?;
+    }
+    record.init_process_pid = init.pid;
+    record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();
+    container.save(&record)?;
+    channel.send(ToInit::Recorded)?;
+
+    // Init mounts meanwhile; the limits are there before any hook, and before the program.
+    if let Some(resources) = resources(&bundle.spec) {
+        cgroup.apply(resources)?;
+    }
+    let hooks = bundle.spec.hooks().as_ref();
+    undo.hooks = hooks;
+    let console_socket = options.console_socket.as_deref();
+    let service = Service { spec: &bundle.spec, record: &record, filter: filter.as_ref(), console_socket };
+    let terminal = service.run(&channel, init, cgroup.as_ref())?;
+    rlimits::apply(process, init.pid)?;
+    if let Some(path) = &options.pid_file {
+        pid_file::write(path, init.pid)?;
+    }
+    let init = undo.disarm()?;
+    Ok(Created { container, record, init, terminal, lock })
+}
+
+fn prepare_filter(spec: &Spec, root: &Path) -> Result<Option<Filter>> {
+    let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
+    seccomp::prepare(profile, Some(&root.join(".cache/seccomp"))).map(Some).context("linux.seccomp")
+}
+
+fn cgroups_path(spec: &Spec) -> Option<&Path> {
+    spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref())
+}
+
+fn resources(spec: &Spec) -> Option<&LinuxResources> {
+    spec.linux().as_ref().and_then(|linux| linux.resources().as_ref())
+}
+
+fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Record {
+    let hooks = bundle.spec.hooks().as_ref();
+    let kept = |point: Point| Some(point.of(hooks).to_vec()).filter(|hooks| !hooks.is_empty());
+    let mut later = Hooks::default();
+    later.set_poststart(kept(Point::Poststart)).set_poststop(kept(Point::Poststop));
+    Record {
+        id: id.to_owned(),
+        bundle: bundle.path.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+        owner: geteuid().as_raw(),
+        init_process_pid: 0,
+        init_process_start: 0,
+        private_pid_namespace: is_new(&bundle.spec, LinuxNamespaceType::Pid),
+        cgroup,
+        annotations: bundle.spec.annotations().clone(),
+        hooks: Some(later).filter(|hooks| *hooks != Hooks::default()),
+    }
+}
+
+/// Takes everything back that was made, in the reverse order, unless creating succeeds.
+struct Undo<'a> {
+    container: &'a Container,
+    cgroup: Option<Box<dyn Manager>>,
+    init: Option<Process>,
+    hooks: Option<&'a Hooks>,
+    armed: bool,
+}
+
+impl<'a> Undo<'a> {
+    fn new(container: &'a Container) -> Self {
+        Self { container, cgroup: None, init: None, hooks: None, armed: true }
+    }
+
+    fn disarm(mut self) -> Result<Process> {
+        self.armed = false;
+        self.init.take().ok_or_else(|| anyhow!("init was not started"))
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        if let Some(init) = &self.init {
+            // Gone already is as good.
+            let _ = pidfd_send_signal(init.pidfd.as_fd(), libc::SIGKILL);
+            let _ = waitid(Id::PIDFd(init.pidfd.as_fd()), WaitPidFlag::WEXITED);
+        }
+        if let Some(cgroup) = &self.cgroup
+            && let Err(error) = cgroup.kill().and_then(|()| cgroup.destroy())
+        {
+            log::warn!("clean up: {}", one_line(&error));
+        }
+        if self.hooks.is_some() && let Ok(record) = self.container.record()
+            && let Ok(state) = record.state(ContainerState::Stopped)
+        {
+            hooks::run_all_and_warn(Point::Poststop, self.hooks, &state);
+        }
+        if let Err(error) = self.container.remove() {
+            log::warn!("clean up: {}", one_line(&error));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The story of `delete`: whatever is left of a container goes, whenever and however it was left.
+
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use oci_spec::runtime::ContainerState;
+
+use crate::cgroups;
+use crate::error::{Context as _, Result, bail};
+use super::create::Created;
+use crate::hooks::{self, Point, ends_before};
+use crate::state::{Container, Record, Status, status};
+use crate::sys::fd::{pidfd_open, pidfd_send_signal};
+
+/// How long a killed init may take to end; the kernel needs a moment for large memory.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Deletes a container; `force` kills it first if it runs.
+pub fn delete(container: &Container, force: bool) -> Result<()> {
+    let Some(record) = container.load()? else {
+        // Its making ended before anything but the directory was there, or another `delete` was faster.
+        let _lock = container.lock()?;
+        return if container.load()?.is_some() { delete(container, force) } else { container.remove() };
+    };
+    match container.status(&record)? {
+        Status::Stopped => {}
+        Status::Created => kill_init(&record)?,
+        Status::Running | Status::Creating if force => kill_init(&record)?,
+        status => bail!("cannot delete container {:?} that is not stopped: {status}", record.id),
+    }
+    // A maker whose init was just killed cleans up itself, while it holds the lock.
+    let _lock = container.lock()?;
+    let Some(record) = container.load()? else { return container.remove() };
+    kill_init(&record)?;
+    remove(container, &record)
+}
+
+/// Removes what a container that has ended still has: its cgroup, with whatever runs in it, and its directory.
+pub fn remove(container: &Container, record: &Record) -> Result<()> {
+    let cgroup = cgroups::reopen(&record.cgroup)?;
+    cgroup.kill()?;
+    cgroup.destroy()?;
+    if !Point::Poststop.of(record.hooks.as_ref()).is_empty() {
+        let state = record.state(ContainerState::Stopped)?;
+        hooks::run_all_and_warn(Point::Poststop, record.hooks.as_ref(), &state);
+    }
+    container.remove()
+}
+
+/// Kills init and waits for its end, by a pidfd: nothing that came to have its number is touched.
+fn kill_init(record: &Record) -> Result<()> {
+    let pid = record.init_process_pid;
+    if pid == 0 {
+        return Ok(());
+    }
+    let Ok(pidfd) = pidfd_open(pid) else { return Ok(()) };
+    if status::start_time(pid)? != Some(record.init_process_start) {
+        return Ok(());
+    }
+    // ESRCH: it ended on its own.
+    let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    if !ends_before(&pidfd, Instant::now() + PATIENCE).context("wait for init's end")? {
+        bail!("container {:?}: init (pid {pid}) did not end {} s after SIGKILL", record.id, PATIENCE.as_secs());
+    }
+    Ok(())
+}
+
+/// Deletes a container that could not be started, by the one that created it.
+pub fn abandon(created: Created) -> Result<()> {
+    drop(created.lock);
+    delete(&created.container, true)
+}

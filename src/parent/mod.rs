@@ -1,0 +1,9 @@
+//! Stage 1, on the host.
+
+pub mod create;
+pub mod delete;
+pub mod foreground;
+pub mod sealed_exe;
+pub mod serve;
+pub mod spawn;
+pub mod start;

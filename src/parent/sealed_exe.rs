@@ -1,0 +1,99 @@
+//! The program enters a container only from a file that cannot be written: /proc/<pid>/exe of a process in a container
+//! leads to the runtime on the host, and overwriting it there would be root on the next start (CVE-2019-5736).
+//!
+//! The program executes itself from a detached read-only clone of its own mount, or, where that is refused, from a
+//! sealed copy in memory.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use crate::error::{Context as _, Result};
+use crate::sys::mount::{Attributes, attr, clone_tree, set_attributes};
+use crate::sys::process::execute;
+
+const SELF: &str = "/proc/self/exe";
+
+/// Makes sure that this program cannot be written; returns when it cannot, having executed itself once if need be.
+pub fn ensure_sealed() -> Result<()> {
+    if is_sealed()? {
+        return Ok(());
+    }
+    let sealed = match read_only_clone() {
+        Ok(clone) => clone,
+        // No CAP_SYS_ADMIN, or a seccomp profile around the runtime itself.
+        Err(_) => sealed_copy().context("copy the program to memory")?,
+    };
+    let c_string = |string: OsString| CString::new(string.into_vec());
+    let args: Vec<CString> = std::env::args_os().map(c_string).collect::<std::result::Result<_, _>>()?;
+    let env: Vec<CString> = std::env::vars_os()
+        .map(|(mut name, value)| {
+            name.push("=");
+            name.push(value);
+            c_string(name)
+        })
+        .collect::<std::result::Result<_, _>>()?;
+    let args: Vec<_> = args.iter().map(CString::as_c_str).collect();
+    let env: Vec<_> = env.iter().map(CString::as_c_str).collect();
+    let errno = execute(sealed.as_fd(), &args, &env);
+    Err(errno).context("execute the sealed program")
+}
+
+fn is_sealed() -> Result<bool> {
+    let mounted = statvfs(SELF).with_context(|| format!("statfs {SELF}"))?;
+    if mounted.flags().contains(FsFlags::ST_RDONLY) {
+        return Ok(true);
+    }
+    let exe = open(SELF, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).with_context(|| format!("open {SELF}"))?;
+    // Only a file in memory can have seals: an error is a file that cannot.
+    let seals = fcntl(&exe, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_truncate);
+    Ok(seals.is_ok_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE)))
+}
+
+fn read_only_clone() -> Result<OwnedFd, Errno> {
+    let exe = open(SELF, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let clone = clone_tree(exe.as_fd(), c"", false)?;
+    set_attributes(clone.as_fd(), &Attributes { set: attr::RDONLY, ..Attributes::default() }, false)?;
+    Ok(clone)
+}
+
+fn sealed_copy() -> io::Result<OwnedFd> {
+    let memory = memfd_create(c"tare", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let mut copy = File::from(memory);
+    io::copy(&mut File::open(SELF)?, &mut copy)?;
+    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(copy.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn a_copy_in_memory_cannot_be_written() {
+        let mut copy = File::from(sealed_copy().unwrap());
+        assert_eq!(copy.write(b"x").unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn a_read_only_clone_cannot_be_opened_for_writing() {
+        let Ok(clone) = read_only_clone() else {
+            println!("skipped: open_tree is not permitted here");
+            return;
+        };
+        use std::os::fd::AsRawFd as _;
+        let path = format!("/proc/self/fd/{}", clone.as_raw_fd());
+        let error = File::options().write(true).open(path).unwrap_err();
+        assert!(matches!(error.raw_os_error(), Some(libc::EROFS | libc::ETXTBSY)), "{error}");
+    }
+}

@@ -1,0 +1,89 @@
+//! The parent's half of the conversation: what init asks for, until it waits behind its gate.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use oci_spec::runtime::{ContainerState, Spec};
+
+use super::spawn::Process;
+use crate::cgroups::Manager;
+use crate::error::{Context as _, Result, anyhow, bail};
+use crate::hooks::{self, Point};
+use crate::linux::seccomp::{self, Filter};
+use crate::protocol::{Parent, Phase, ToInit, ToParent};
+use crate::state::Record;
+use crate::sys::socket::send;
+
+/// What the parent needs to answer init.
+#[derive(Debug)]
+pub struct Service<'a> {
+    /// The configuration.
+    pub spec: &'a Spec,
+    /// The record, with init's pid.
+    pub record: &'a Record,
+    /// The compiled seccomp profile.
+    pub filter: Option<&'a Filter>,
+    /// `--console-socket`
+    pub console_socket: Option<&'a Path>,
+}
+
+impl Service<'_> {
+    /// Serves init until it waits. Returns the terminal's master side, unless it was handed to a console socket.
+    pub fn run(&self, channel: &Parent, init: &Process, cgroup: &dyn Manager) -> Result<Option<OwnedFd>> {
+        let mut phase = Phase::Mounting;
+        let mut terminal = None;
+        while phase != Phase::Waiting {
+            let message = channel.receive()?.ok_or_else(|| how_init_died(init, cgroup))?;
+            phase = phase.next(&message)?;
+            match message {
+                ToParent::Hooks => {
+                    self.run_hooks()?;
+                    channel.send(ToInit::HooksDone)?;
+                }
+                ToParent::Terminal(master, name) => terminal = self.hand_over_terminal(master, &name)?,
+                ToParent::Listener(listener) => self.hand_over_listener(&listener)?,
+                ToParent::Waiting => {}
+                ToParent::Failed(reason) => bail!("{reason}"),
+            }
+        }
+        Ok(terminal)
+    }
+
+    fn run_hooks(&self) -> Result<()> {
+        let state = self.record.state(ContainerState::Creating)?;
+        for point in [Point::Prestart, Point::CreateRuntime] {
+            hooks::run(point, self.spec.hooks().as_ref(), &state)?;
+        }
+        Ok(())
+    }
+
+    fn hand_over_terminal(&self, master: OwnedFd, name: &str) -> Result<Option<OwnedFd>> {
+        let Some(path) = self.console_socket else { return Ok(Some(master)) };
+        let describe = || format!("--console-socket {path:?}");
+        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).with_context(describe)?;
+        let address = UnixAddr::new(path).with_context(describe)?;
+        connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address).with_context(describe)?;
+        send(socket.as_fd(), name.as_bytes(), Some(master.as_fd())).with_context(describe)?;
+        Ok(None)
+    }
+
+    fn hand_over_listener(&self, listener: &OwnedFd) -> Result<()> {
+        let filter = self.filter.ok_or_else(|| anyhow!("init sent a seccomp listener without a profile"))?;
+        let state = self.record.state(ContainerState::Creating)?;
+        seccomp::hand_over(filter, listener.as_fd(), state).context("linux.seccomp.listenerPath")
+    }
+}
+
+/// Init ended without a word: the kernel knows why, and there is one usual reason.
+fn how_init_died(init: &Process, cgroup: &dyn Manager) -> crate::error::Error {
+    match waitid(Id::PIDFd(init.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+        Ok(WaitStatus::Signaled(..)) if cgroup.oom_kills() > 0 => {
+            anyhow!("init was killed for want of memory: linux.resources.memory.limit is too low to start a container")
+        }
+        Ok(WaitStatus::Signaled(_, signal, _)) => anyhow!("init was killed by {signal}"),
+        Ok(WaitStatus::Exited(_, status)) => anyhow!("init exited with status {status}"),
+        _ => anyhow!("init is gone"),
+    }
+}

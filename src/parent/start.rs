@@ -1,0 +1,23 @@
+//! The story of `start`: from a waiting init to a running program.
+
+use oci_spec::runtime::ContainerState;
+
+use crate::error::{Result, bail};
+use crate::hooks::{self, Point};
+use crate::state::{Container, Record, Status};
+
+/// Starts a created container that the caller has locked.
+pub fn start(container: &Container, record: &Record) -> Result<()> {
+    match container.status(record)? {
+        Status::Created => {}
+        Status::Running => bail!("cannot start an already running container"),
+        Status::Stopped => bail!("cannot start a container that has stopped"),
+        Status::Creating => bail!("cannot start a container that is still being created"),
+    }
+    container.open_gate()?;
+    if !Point::Poststart.of(record.hooks.as_ref()).is_empty() {
+        let state = record.state(ContainerState::Running)?;
+        hooks::run_all_and_warn(Point::Poststart, record.hooks.as_ref(), &state);
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! `process.capabilities`: the five sets are exactly those configured (CVE-2022-24769: inheritable too).
+
+use std::collections::HashSet;
+use std::str::FromStr as _;
+
+use caps::{CapSet, CapsHashSet, Capability};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
+
+use crate::error::{Result, anyhow};
+
+/// What cannot be granted is warned about and left out (config.md, "Linux Process"). A name that no kernel knows is
+/// refused when config.json is read.
+pub fn check(process: &Process) {
+    let Some(configured) = process.capabilities() else { return };
+    // Permitted is what can be had: without it neither file nor ambient capabilities give anything.
+    let Ok(available) = caps::read(None, CapSet::Bounding) else { return };
+    let sets = [configured.bounding(), configured.effective(), configured.permitted()];
+    let mut missing: Vec<_> = sets.into_iter().flatten().flatten().filter_map(known).filter(|c| !available.contains(c)).collect();
+    missing.sort_unstable_by_key(|capability| capability.index());
+    missing.dedup();
+    if !missing.is_empty() {
+        let names: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        log::warn!("process.capabilities: not available here, left out: {}", names.join(", "));
+    }
+}
+
+/// The sets, worked out and ready to be applied.
+#[derive(Debug)]
+pub struct Sets {
+    bounding: CapsHashSet,
+    effective: CapsHashSet,
+    permitted: CapsHashSet,
+    inheritable: CapsHashSet,
+    ambient: CapsHashSet,
+}
+
+impl Sets {
+    /// The configured sets; without the property all are empty, as the specification has no default.
+    pub fn of(process: &Process) -> Self {
+        let configured = process.capabilities().as_ref();
+        let set = |select: fn(&LinuxCapabilities) -> &Option<Capabilities>| -> CapsHashSet {
+            configured.and_then(|sets| select(sets).as_ref()).into_iter().flatten().filter_map(known).collect()
+        };
+        Self {
+            bounding: set(LinuxCapabilities::bounding),
+            effective: set(LinuxCapabilities::effective),
+            permitted: set(LinuxCapabilities::permitted),
+            inheritable: set(LinuxCapabilities::inheritable),
+            ambient: set(LinuxCapabilities::ambient),
+        }
+    }
+
+    /// Drops what is not in the bounding set, while CAP_SETPCAP is still there, and keeps the rest over the change of
+    /// user to come.
+    pub fn apply_bounding(&self) -> Result<()> {
+        let now = caps::read(None, CapSet::Bounding).map_err(|error| failed("bounding", &error))?;
+        for &capability in now.difference(&self.bounding) {
+            caps::drop(None, CapSet::Bounding, capability).map_err(|error| failed("bounding", &error))?;
+        }
+        caps::securebits::set_keepcaps(true).map_err(|error| failed("bounding", &error))
+    }
+
+    /// Sets the rest, as the container's user. What is not permitted by now cannot be had and was warned about.
+    pub fn apply(&self) -> Result<()> {
+        caps::securebits::set_keepcaps(false).map_err(|error| failed("permitted", &error))?;
+        let have = caps::read(None, CapSet::Permitted).map_err(|error| failed("permitted", &error))?;
+        let available = |set: &CapsHashSet| -> CapsHashSet { set.intersection(&have).copied().collect() };
+        let permitted = available(&self.permitted);
+        let effective: CapsHashSet = available(&self.effective).intersection(&permitted).copied().collect();
+        set("effective", CapSet::Effective, &effective)?;
+        set("inheritable", CapSet::Inheritable, &available(&self.inheritable))?;
+        set("permitted", CapSet::Permitted, &permitted)?;
+        caps::clear(None, CapSet::Ambient).map_err(|error| failed("ambient", &error))?;
+        for &capability in &self.ambient {
+            // Only what is permitted and inheritable can be ambient (capabilities(7)); runc warns and goes on too.
+            if caps::raise(None, CapSet::Ambient, capability).is_err() {
+                log::warn!("process.capabilities.ambient: {capability} is not both permitted and inheritable, left out");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn set(name: &str, which: CapSet, capabilities: &HashSet<Capability>) -> Result<()> {
+    caps::set(None, which, capabilities).map_err(|error| failed(name, &error))
+}
+
+fn failed(set: &str, error: &caps::errors::CapsError) -> crate::error::Error {
+    anyhow!("process.capabilities.{set}: {error}")
+}
+
+/// The same capability in the words of the library that sets it. Both libraries know the same names; one that only the
+/// first knows would be left out like any that is not available.
+fn known(capability: &oci_spec::runtime::Capability) -> Option<Capability> {
+    Capability::from_str(&format!("CAP_{capability}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::{Capability as Oci, LinuxCapabilitiesBuilder, ProcessBuilder};
+
+    #[test]
+    fn a_configured_name_is_the_kernels_capability() {
+        assert_eq!(known(&Oci::CheckpointRestore), Some(Capability::CAP_CHECKPOINT_RESTORE));
+        assert_eq!(known(&Oci::Syslog), Some(Capability::CAP_SYSLOG));
+        assert_eq!(known(&Oci::IpcLock), Some(Capability::CAP_IPC_LOCK));
+    }
+
+    #[test]
+    fn what_is_not_configured_is_empty() {
+        let sets = LinuxCapabilitiesBuilder::default()
+            .bounding(HashSet::from([Oci::Kill]))
+            .inheritable(HashSet::new())
+            .build()
+            .unwrap();
+        let process = ProcessBuilder::default().capabilities(sets).build().unwrap();
+        assert_eq!(Sets::of(&process).bounding, HashSet::from([Capability::CAP_KILL]));
+        assert!(Sets::of(&process).inheritable.is_empty());
+    }
+}

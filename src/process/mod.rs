@@ -1,0 +1,31 @@
+//! `process.*`: a file a property.
+
+pub mod args;
+pub mod capabilities;
+pub mod cwd;
+pub mod env;
+pub mod no_new_privileges;
+pub mod oom_score_adj;
+pub mod rlimits;
+pub mod terminal;
+pub mod user;
+
+use oci_spec::runtime::{Process, Spec};
+
+use crate::error::{Context as _, Result, anyhow};
+
+/// The process that `create` and `run` need the configuration to have.
+pub fn of(spec: &Spec) -> Result<&Process> {
+    spec.process().as_ref().ok_or_else(|| anyhow!("process: missing (it names the program to run)"))
+}
+
+/// Checks all properties before anything is made.
+pub fn check(process: &Process) -> Result<()> {
+    args::check(process).context("process.args")?;
+    cwd::check(process).context("process.cwd")?;
+    env::check(process).context("process.env")?;
+    oom_score_adj::check(process).context("process.oomScoreAdj")?;
+    rlimits::check(process)?;
+    capabilities::check(process);
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! `process.terminal` and `process.consoleSize`: a pseudoterminal of the container's own devpts.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, fchmod};
+use nix::sys::statfs::FsType;
+use nix::unistd::{Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
+use oci_spec::runtime::Process;
+
+use crate::error::{Context as _, Result, anyhow, ensure};
+use crate::root::Rootfs;
+use crate::sys::mount::{attach, clone_tree, filesystem_type};
+use crate::sys::terminal as tty;
+
+const DEVPTS_SUPER_MAGIC: FsType = FsType(0x1cd1);
+
+/// Is a terminal asked for?
+pub fn is_wanted(process: &Process) -> bool {
+    process.terminal().unwrap_or(false)
+}
+
+/// A console socket is for a terminal, and without one somebody has to be there to hold the other end.
+pub fn check_socket(process: &Process, console_socket: Option<&Path>) -> Result<()> {
+    if let Some(path) = console_socket {
+        ensure!(is_wanted(process), "--console-socket {path:?}: process.terminal is not set");
+    }
+    Ok(())
+}
+
+/// Both ends of a pseudoterminal.
+#[derive(Debug)]
+pub struct Terminal {
+    /// What the caller reads and writes.
+    pub master: OwnedFd,
+    /// What the program reads and writes.
+    pub slave: OwnedFd,
+    /// Its name in the container.
+    pub name: String,
+}
+
+/// Opens a pseudoterminal in the container's /dev/pts. That it is a devpts is checked on the descriptor: a multiplexer
+/// of the attacker's making would be handed to the host (CVE-2025-52565).
+pub fn open(process: &Process, rootfs: &Rootfs) -> Result<Terminal> {
+    let explain = "process.terminal: /dev/pts (is there a devpts among the mounts?)";
+    let pts = rootfs.find(Path::new("/dev/pts"))?.ok_or_else(|| anyhow!("{explain}: does not exist"))?;
+    ensure!(filesystem_type(pts.as_fd()).context(explain)? == DEVPTS_SUPER_MAGIC, "{explain}: is not a devpts");
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let master = openat(&pts, c"ptmx", flags, Mode::empty()).context("process.terminal: open /dev/pts/ptmx")?;
+    tty::unlock(master.as_fd()).context("process.terminal: unlock")?;
+    let number = tty::number(master.as_fd()).context("process.terminal: number")?;
+    let slave = tty::peer(master.as_fd()).context("process.terminal: open the terminal")?;
+    if let Some(size) = process.console_size().filter(|size| size.height() | size.width() != 0) {
+        let characters = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
+        tty::set_size(slave.as_fd(), characters(size.height()), characters(size.width()))
+            .context("process.consoleSize")?;
+    }
+    fchown(&slave, Some(Uid::from_raw(process.user().uid())), None::<Gid>).context("process.terminal: chown")?;
+    fchmod(&slave, Mode::from_bits_truncate(0o620)).context("process.terminal: chmod")?;
+    Ok(Terminal { master, slave, name: format!("/dev/pts/{number}") })
+}
+
+/// Mounts the terminal on /dev/console, as runtime.md's default devices ask for.
+pub fn mount_console(terminal: &Terminal, rootfs: &Rootfs) -> Result<()> {
+    let explain = "process.terminal: mount it on /dev/console";
+    let console = rootfs.file(Path::new("/dev/console")).context(explain)?;
+    let mount = clone_tree(terminal.slave.as_fd(), c"", false).context(explain)?;
+    attach(mount.as_fd(), console.as_fd()).context(explain)
+}
+
+/// Makes it the program's controlling terminal and standard streams. Init leads its session already.
+pub fn use_as_stdio(slave: OwnedFd) -> Result<()> {
+    tty::set_controlling(slave.as_fd()).context("process.terminal: make it the controlling terminal")?;
+    dup2_stdin(&slave).and_then(|()| dup2_stdout(&slave)).and_then(|()| dup2_stderr(&slave)).context("process.terminal")
+}

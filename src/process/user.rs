@@ -1,0 +1,61 @@
+//! `process.user`: ids, groups, umask, and the home directory that goes with them.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use oci_spec::runtime::Process;
+
+use crate::error::{Context as _, Result};
+
+/// How much of the container's /etc/passwd is looked at: it is the attacker's file.
+const LONGEST_PASSWD: u64 = 1 << 20;
+
+/// Sets the umask, 0022 if none is configured.
+pub fn set_umask(process: &Process) {
+    umask(Mode::from_bits_truncate(process.user().umask().unwrap_or(0o022)));
+}
+
+/// Becomes the container's user, with exactly the configured groups.
+pub fn become_user(process: &Process) -> Result<()> {
+    let user = process.user();
+    let groups: Vec<Gid> = user.additional_gids().iter().flatten().copied().map(Gid::from_raw).collect();
+    match setgroups(&groups) {
+        // A user namespace made by an ordinary user may not drop groups (user_namespaces(7), "setgroups").
+        Err(Errno::EPERM) if groups.is_empty() => {}
+        result => result.context("process.user.additionalGids: setgroups")?,
+    }
+    let gid = Gid::from_raw(user.gid());
+    setresgid(gid, gid, gid).with_context(|| format!("process.user.gid: setgid {gid}"))?;
+    let uid = Uid::from_raw(user.uid());
+    setresuid(uid, uid, uid).with_context(|| format!("process.user.uid: setuid {uid}"))
+}
+
+/// The user's home directory by the container's /etc/passwd; `/` if it has none.
+pub fn home(process: &Process) -> String {
+    let Ok(passwd) = std::fs::File::open("/etc/passwd") else { return "/".to_owned() };
+    let lines = BufReader::new(passwd.take(LONGEST_PASSWD)).lines().map_while(std::result::Result::ok);
+    let mut homes = lines.filter_map(|line| home_of(&line, process.user().uid()));
+    homes.next().unwrap_or_else(|| "/".to_owned())
+}
+
+fn home_of(line: &str, uid: u32) -> Option<String> {
+    let mut fields = line.split(':');
+    let id = fields.nth(2)?;
+    let home = fields.nth(2).filter(|home| !home.is_empty())?;
+    (id.parse() == Ok(uid)).then(|| home.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_is_found_by_the_id_and_only_in_a_whole_line() {
+        assert_eq!(home_of("root:x:0:0:root:/root:/bin/sh", 0).as_deref(), Some("/root"));
+        assert_eq!(home_of("root:x:0:0:root:/root:/bin/sh", 1), None);
+        assert_eq!(home_of("root:x:0:0", 0), None);
+        assert_eq!(home_of("root:x:0:0:root::/bin/sh", 0), None);
+    }
+}

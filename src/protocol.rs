@@ -1,0 +1,180 @@
+//! The conversation of the two stages, over one SOCK_SEQPACKET pair: a message a packet.
+//!
+//! | from   | message            | says                                              | the parent then                          |
+//! |--------|--------------------|---------------------------------------------------|------------------------------------------|
+//! | parent | `Mapped`           | uid_map and gid_map are written                   | (only with a new user namespace)         |
+//! | parent | `Recorded`         | the pid is in state.json: init may outlive us     |                                          |
+//! | init   | `Hooks`            | namespaces and mounts are ready                   | runs prestart and createRuntime          |
+//! | parent | `HooksDone`        | they succeeded                                    |                                          |
+//! | init   | `Terminal` + fd    | the master side; the data is the terminal's name  | hands it to the console socket, or keeps it |
+//! | init   | `Listener` + fd    | seccomp's notify descriptor                       | hands it to seccomp.listenerPath         |
+//! | init   | `Waiting`          | all is done but the program: behind the gate      | writes the pid file                      |
+//! | init   | `Failed`           | why; init is about to exit                        | cleans up and fails with it              |
+//!
+//! Init sends them in this order ([`Phase`]); a parent that dies is an end of file for init, and the other way round.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use crate::error::{Context as _, Result, anyhow, bail};
+use crate::sys::socket;
+
+/// The longest packet; an error's text is cut to fit.
+const LONGEST: usize = 8192;
+
+/// What the parent says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ToInit {
+    /// The user namespace's mappings are written.
+    Mapped = 1,
+    /// Init's pid is recorded.
+    Recorded,
+    /// The hooks that init asked for have run.
+    HooksDone,
+}
+
+/// What init says.
+#[derive(Debug)]
+pub enum ToParent {
+    /// Run the hooks of the runtime's namespace.
+    Hooks,
+    /// The terminal's master side and name.
+    Terminal(OwnedFd, String),
+    /// The descriptor of a seccomp listener.
+    Listener(OwnedFd),
+    /// Init waits behind the gate.
+    Waiting,
+    /// Init gives up, for this reason.
+    Failed(String),
+}
+
+/// How far init has come: the legal order of its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Namespaces and mounts.
+    Mounting,
+    /// The hooks were asked for.
+    Hooked,
+    /// The terminal was sent.
+    Terminal,
+    /// The seccomp listener was sent.
+    Listening,
+    /// Behind the gate.
+    Waiting,
+}
+
+impl Phase {
+    /// The phase after a message; each comes at most once, and never after a later one.
+    pub fn next(self, message: &ToParent) -> Result<Self> {
+        let next = match message {
+            ToParent::Hooks => Self::Hooked,
+            ToParent::Terminal(..) => Self::Terminal,
+            ToParent::Listener(_) => Self::Listening,
+            ToParent::Waiting => Self::Waiting,
+            ToParent::Failed(_) => return Ok(self),
+        };
+        if next <= self {
+            bail!("init said {message:?} out of order, after {self:?}");
+        }
+        Ok(next)
+    }
+}
+
+/// The parent's end.
+#[derive(Debug)]
+pub struct Parent(OwnedFd);
+
+/// Init's end.
+#[derive(Debug)]
+pub struct Init(OwnedFd);
+
+/// Makes the two ends.
+pub fn pair() -> Result<(Parent, Init)> {
+    let (parent, init) = socket::seqpacket_pair().context("socketpair")?;
+    Ok((Parent(parent), Init(init)))
+}
+
+impl Parent {
+    /// The descriptor's number, for init to close its copy.
+    pub fn number(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// Says something to init.
+    pub fn send(&self, message: ToInit) -> Result<()> {
+        socket::send(self.0.as_fd(), &[message as u8], None).with_context(|| format!("tell init: {message:?}"))
+    }
+
+    /// Waits for init's next message; `None` if init is gone without a word.
+    pub fn receive(&self) -> Result<Option<ToParent>> {
+        let mut buffer = [0; LONGEST];
+        let (length, fd) = match socket::receive(self.0.as_fd(), &mut buffer) {
+            // Init died with something of ours unread.
+            Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
+            result => result.context("hear from init")?,
+        };
+        let Some((&tag, data)) = buffer[..length].split_first() else { return Ok(None) };
+        let text = || String::from_utf8_lossy(data).into_owned();
+        let missing = || anyhow!("init sent message {tag:?} without its descriptor");
+        Ok(Some(match tag {
+            b'H' => ToParent::Hooks,
+            b'T' => ToParent::Terminal(fd.ok_or_else(missing)?, text()),
+            b'L' => ToParent::Listener(fd.ok_or_else(missing)?),
+            b'W' => ToParent::Waiting,
+            b'F' => ToParent::Failed(text()),
+            _ => bail!("init sent an unknown message {tag:?}"),
+        }))
+    }
+}
+
+impl Init {
+    /// Says something to the parent.
+    pub fn send(&self, message: &ToParent) -> Result<()> {
+        let (tag, fd, text) = match message {
+            ToParent::Hooks => (b'H', None, ""),
+            ToParent::Terminal(fd, name) => (b'T', Some(fd.as_fd()), name.as_str()),
+            ToParent::Listener(fd) => (b'L', Some(fd.as_fd()), ""),
+            ToParent::Waiting => (b'W', None, ""),
+            ToParent::Failed(reason) => (b'F', None, reason.as_str()),
+        };
+        let mut packet = Vec::with_capacity(1 + text.len());
+        packet.push(tag);
+        packet.extend_from_slice(&text.as_bytes()[..text.len().min(LONGEST - 1)]);
+        socket::send(self.0.as_fd(), &packet, fd).context("tell the parent")
+    }
+
+    /// Waits until the parent says this.
+    pub fn wait_for(&self, wanted: ToInit) -> Result<()> {
+        let mut buffer = [0; 1];
+        match socket::receive(self.0.as_fd(), &mut buffer).context("hear from the parent")? {
+            (1, _) if buffer[0] == wanted as u8 => Ok(()),
+            (0, _) => bail!("the parent is gone"),
+            _ => bail!("the parent said {} instead of {wanted:?}", buffer[0]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_travels_whole_and_an_end_is_told_from_a_message() {
+        let (parent, init) = pair().unwrap();
+        parent.send(ToInit::Recorded).unwrap();
+        init.wait_for(ToInit::Recorded).unwrap();
+        init.send(&ToParent::Failed("mounts[3]: open \"/x\": No such file or directory".into())).unwrap();
+        drop(init);
+        let heard = parent.receive().unwrap().unwrap();
+        assert!(matches!(heard, ToParent::Failed(reason) if reason.ends_with("No such file or directory")));
+        assert!(parent.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn init_cannot_go_back() {
+        let hooked = Phase::Mounting.next(&ToParent::Hooks).unwrap();
+        assert!(hooked.next(&ToParent::Hooks).is_err());
+        let waiting = hooked.next(&ToParent::Waiting).unwrap();
+        assert!(waiting.next(&ToParent::Hooks).is_err());
+    }
+}

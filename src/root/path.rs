@@ -1,0 +1,152 @@
+//! Paths below the rootfs. Each is resolved by the kernel as if the rootfs were the root (openat2(2), RESOLVE_IN_ROOT, by
+//! pathrs), once, to a descriptor that all further steps act on: a link swapped in between changes nothing
+//! (CVE-2019-16884, CVE-2021-30465, CVE-2025-52565).
+
+use std::fs::Permissions;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use pathrs::error::ErrorKind;
+use pathrs::flags::OpenFlags;
+use pathrs::{InodeType, RootRef};
+
+use crate::error::{Context as _, Error, Result, anyhow, ensure};
+
+/// The rootfs, open at the mount that becomes `/`.
+#[derive(Debug)]
+pub struct Rootfs(OwnedFd);
+
+impl Rootfs {
+    /// Takes a descriptor of the rootfs's directory.
+    pub fn new(directory: OwnedFd) -> Self {
+        Self(directory)
+    }
+
+    /// The directory itself.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Opens what is at `path` as a location (O_PATH), links followed inside the rootfs; `None` if nothing is there.
+    pub fn find(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        match self.root().resolve(path) {
+            Ok(handle) => Ok(Some(handle.into())),
+            Err(error) if matches!(errno(&error), Some(Errno::ENOENT | Errno::ENOTDIR)) => Ok(None),
+            Err(error) => Err(failed(error)).with_context(|| format!("resolve {path:?} in the rootfs")),
+        }
+    }
+
+    /// Opens the directory at `path`, made with its parents where they are missing.
+    pub fn directory(&self, path: &Path) -> Result<OwnedFd> {
+        if let Some(found) = self.find(path)? {
+            return Ok(found);
+        }
+        let made = self.root().mkdir_all(path, &Permissions::from_mode(0o755)).map_err(failed);
+        made.map(OwnedFd::from).with_context(|| format!("make directory {path:?} in the rootfs"))
+    }
+
+    /// Opens the file at `path`, made empty, with its parents, where it is missing: a place to mount a file on.
+    pub fn file(&self, path: &Path) -> Result<OwnedFd> {
+        if let Some(found) = self.find(path)? {
+            return Ok(found);
+        }
+        self.parent_and_name(path)?;
+        let made = self.root().create_file(path, OpenFlags::O_RDONLY, &Permissions::from_mode(0o644)).map_err(failed);
+        made.map(OwnedFd::from).with_context(|| format!("make file {path:?} in the rootfs"))
+    }
+
+    /// Makes a symbolic link at `path`; what is there already stays.
+    pub fn symlink(&self, path: &Path, target: &str) -> Result<()> {
+        match self.root().create(path, &InodeType::Symlink(PathBuf::from(target))) {
+            Err(error) if errno(&error) != Some(Errno::EEXIST) => {
+                Err(failed(error)).with_context(|| format!("link {path:?} to {target:?} in the rootfs"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the file at `path`, if there is one.
+    pub fn remove_file(&self, path: &Path) -> Result<()> {
+        match self.root().remove_file(path) {
+            Err(error) if errno(&error) != Some(Errno::ENOENT) => {
+                Err(failed(error)).with_context(|| format!("remove {path:?} in the rootfs"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The directory that `path` is in, made where missing, and its last name.
+    pub fn parent_and_name<'path>(&self, path: &'path Path) -> Result<(OwnedFd, &'path Path)> {
+        let name = path.file_name().ok_or_else(|| anyhow!("{path:?} does not name a file"))?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        Ok((self.directory(parent)?, Path::new(name)))
+    }
+
+    fn root(&self) -> RootRef<'_> {
+        RootRef::from_fd(self.0.as_fd())
+    }
+}
+
+/// A path as the container sees it: absolute, without `.` and `..`, which cannot climb above the root.
+pub fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => cleaned.push(name),
+            Component::ParentDir => drop(cleaned.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    cleaned
+}
+
+/// Refuses a path that config.json says has to be absolute, and is not.
+pub fn check_absolute(path: &Path) -> Result<()> {
+    ensure!(path.is_absolute(), "{path:?} is not an absolute path");
+    Ok(())
+}
+
+fn errno(error: &pathrs::error::Error) -> Option<Errno> {
+    match error.kind() {
+        ErrorKind::OsError(Some(errno)) => Some(Errno::from_raw(errno)),
+        _ => None,
+    }
+}
+
+/// Keeps the errno of pathrs's error, so that it reads and is matched like any other.
+fn failed(error: pathrs::error::Error) -> Error {
+    match errno(&error) {
+        Some(errno) => errno.into(),
+        None => Error::new(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_cannot_climb_above_the_root() {
+        for (path, cleaned) in
+            [("/a/../../b", "/b"), ("a/./b/", "/a/b"), ("../..", "/"), ("/proc//sys", "/proc/sys"), ("", "/")]
+        {
+            assert_eq!(clean(Path::new(path)), Path::new(cleaned), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_leads_nowhere_but_into_the_rootfs() {
+        let dir = std::env::temp_dir().join(format!("tare-rootfs-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("inside")).unwrap();
+        std::os::unix::fs::symlink("/../../inside", dir.join("link")).unwrap();
+        let rootfs = Rootfs::new(std::fs::File::open(&dir).unwrap().into());
+        drop(rootfs.directory(Path::new("/link/made")).unwrap());
+        drop(rootfs.file(Path::new("/link/file")).unwrap());
+        assert!(dir.join("inside/made").is_dir());
+        assert!(dir.join("inside/file").is_file());
+        assert!(rootfs.find(Path::new("/link/none")).unwrap().is_none());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

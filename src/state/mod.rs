@@ -1,0 +1,163 @@
+//! What outlives a command: a container's directory below `--root`, its record, its lock, its start gate.
+//!
+//! The status is never stored. It is worked out from what is true now: is init alive (pid and start time), is it still
+//! waiting behind its start gate (the fifo exists).
+
+pub mod gate;
+pub mod id;
+pub mod pid_file;
+pub mod record;
+pub mod status;
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::stat::Mode;
+
+use crate::error::{Context as _, Result, anyhow, bail};
+
+pub use record::Record;
+pub use status::Status;
+
+const RECORD: &str = "state.json";
+
+/// A container's directory, open.
+#[derive(Debug)]
+pub struct Container {
+    id: String,
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+/// The exclusive right to change a container, held until it is dropped or its holder dies.
+pub type Lock = Flock<OwnedFd>;
+
+impl Container {
+    /// Makes the directory of a new container below `root`, which is made too, and locks it.
+    pub fn create(root: &Path, id: &str) -> Result<(Self, Lock)> {
+        id::check(id)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(root)
+            .with_context(|| format!("--root: mkdir {root:?}"))?;
+        let path = root.join(id);
+        // Searchable by all: a container whose root is another user has to reach nothing but its own gate.
+        match fs::DirBuilder::new().mode(0o711).create(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                bail!("container with given ID already exists: {id:?} (delete it first, or choose another id)")
+            }
+            result => result.with_context(|| format!("mkdir {path:?}"))?,
+        }
+        let container = Self::open_at(id, path)?;
+        let lock = container.lock()?;
+        Ok((container, lock))
+    }
+
+    /// Opens an existing container.
+    pub fn open(root: &Path, id: &str) -> Result<Self> {
+        id::check(id)?;
+        let path = root.join(id);
+        Self::open_at(id, path).map_err(|error| match crate::error::errno(&error) {
+            Some(Errno::ENOENT) => anyhow!("container {id:?} does not exist"),
+            _ => error,
+        })
+    }
+
+    fn open_at(id: &str, path: PathBuf) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = nix::fcntl::open(&path, flags, Mode::empty()).with_context(|| format!("open {path:?}"))?;
+        Ok(Self { id: id.to_owned(), path, dir })
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The directory's descriptor.
+    pub fn dir(&self) -> impl AsFd + '_ {
+        &self.dir
+    }
+
+    /// Waits for the exclusive right to change this container.
+    pub fn lock(&self) -> Result<Lock> {
+        self.flock(FlockArg::LockExclusive)?.ok_or_else(|| anyhow!("lock {:?}: interrupted", self.path))
+    }
+
+    /// The exclusive right to change this container, if no other command holds it.
+    pub fn try_lock(&self) -> Result<Option<Lock>> {
+        self.flock(FlockArg::LockExclusiveNonblock)
+    }
+
+    fn flock(&self, how: FlockArg) -> Result<Option<Lock>> {
+        // A lock belongs to an open file: a second open keeps it apart from the descriptor that init may inherit.
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::openat(&self.dir, c".", flags, Mode::empty())
+            .with_context(|| format!("open {:?} to lock it", self.path))?;
+        match Flock::lock(file, how) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno).with_context(|| format!("lock {:?}", self.path)),
+        }
+    }
+
+    /// Writes the record so that a reader sees the old one or the new one, whole.
+    pub fn save(&self, record: &Record) -> Result<()> {
+        let new = self.path.join(".state.json.new");
+        let json = serde_json::to_vec(record).context("state.json")?;
+        let write = || {
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(&json)?;
+            fs::rename(&new, self.path.join(RECORD))
+        };
+        write().with_context(|| format!("write {:?}", self.path.join(RECORD)))
+    }
+
+    /// Reads the record. A container that is gone, or whose making died before its first record, has none.
+    pub fn load(&self) -> Result<Option<Record>> {
+        let path = self.path.join(RECORD);
+        let json = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            result => result.with_context(|| format!("read {path:?}"))?,
+        };
+        serde_json::from_slice(&json).map(Some).with_context(|| format!("parse {path:?}"))
+    }
+
+    /// Reads the record of a container that has to have one.
+    pub fn record(&self) -> Result<Record> {
+        self.load()?.ok_or_else(|| anyhow!("container {:?} does not exist", self.id))
+    }
+
+    /// Removes the directory and what is in it; already gone is success.
+    pub fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.with_context(|| format!("remove {:?}", self.path)),
+        }
+    }
+}
+
+/// The ids of all containers below `root`, sorted; none if there is no such directory.
+pub fn ids(root: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.with_context(|| format!("--root: read {root:?}"))?,
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("--root: read {root:?}"))?;
+        let name = entry.file_name();
+        // Names with a leading dot are the runtime's own, such as the seccomp cache.
+        if let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) {
+            ids.push(name.to_owned());
+        }
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}

@@ -1,0 +1,47 @@
+//! Descriptors: pidfds, waiting for them, and closing what must not reach the container.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::sys::signal::Signal;
+
+use super::check;
+
+/// Marks every descriptor from `first` on close-on-exec (Linux 5.11).
+pub fn cloexec_from(first: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: no descriptor is closed by this, so no owner loses one.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+        .map(drop)
+}
+
+/// A pidfd of a running process (Linux 5.3), close-on-exec.
+pub fn pidfd_open(pid: libc::pid_t) -> nix::Result<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: pidfd_open returned a new descriptor that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Sends a signal, by number so that real-time signals work, to the very process that the pidfd was opened for.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> nix::Result<()> {
+    let no_info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: a null siginfo is what kill(2) would pass.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) }).map(drop)
+}
+
+/// Sends a signal to one process by its id, by number so that real-time signals work.
+pub fn kill(pid: libc::pid_t, signal: libc::c_int) -> nix::Result<()> {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
+/// Gives the default meaning back to a signal: the Rust runtime ignores SIGPIPE, and what is ignored stays so in execve.
+pub fn default_signal(signal: Signal) -> nix::Result<()> {
+    // SAFETY: SIG_DFL installs no handler.
+    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }.map(drop)
+}
+
+/// Takes a descriptor that this process was handed by number (`--preserve-fds`, LISTEN_FDS): is it open?
+pub fn is_open(fd: libc::c_int) -> bool {
+    // SAFETY: F_GETFD only reads a flag, and fails on a descriptor that is not open.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}

@@ -1,0 +1,73 @@
+//! What a process is made of and nix has no call for: its session keyring, limits and domain name.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+
+use super::check;
+
+/// Joins a new session keyring of this name (keyctl(2)), so that the container cannot read the caller's keys.
+pub fn join_session_keyring(name: &CStr) -> nix::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: the name is a valid C string for the duration of the call.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) }).map(drop)
+}
+
+/// Sets a resource limit of another process (prlimit(2)); `resource` is an RLIMIT_* number.
+pub fn set_limit(pid: libc::pid_t, resource: libc::c_int, soft: u64, hard: u64) -> nix::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let old: *mut libc::rlimit64 = std::ptr::null_mut();
+    // SAFETY: the new limit is a valid struct and a null old limit asks for nothing.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, old) }).map(drop)
+}
+
+/// setdomainname(2).
+pub fn set_domain_name(name: &str) -> nix::Result<()> {
+    // SAFETY: the pointer and the length describe one string.
+    check(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }.into()).map(drop)
+}
+
+/// Replaces this program by the one behind a descriptor (execveat(2) with AT_EMPTY_PATH).
+pub fn execute(program: BorrowedFd<'_>, args: &[&CStr], env: &[&CStr]) -> Errno {
+    let args: Vec<_> = args.iter().map(|arg| arg.as_ptr()).chain([std::ptr::null()]).collect();
+    let env: Vec<_> = env.iter().map(|var| var.as_ptr()).chain([std::ptr::null()]).collect();
+    // SAFETY: both arrays end in null and point to C strings that live until the call returns, which is on failure only.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    Errno::last()
+}
+
+/// Replaces this program (execve(2)); returns only when that failed.
+pub fn execve(program: &CStr, args: &[*const libc::c_char], env: &[*const libc::c_char]) -> Errno {
+    debug_assert!(args.last().is_some_and(|last| last.is_null()) && env.last().is_some_and(|last| last.is_null()));
+    // SAFETY: both arrays end in null (built by `pointers`) and point to C strings that outlive the call.
+    unsafe { libc::execve(program.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    Errno::last()
+}
+
+/// The null-terminated array of pointers that execve(2) takes. The strings must outlive it.
+pub fn pointers(strings: &[std::ffi::CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// The CLONE_NEW* flag of the namespace behind a descriptor (NS_GET_NSTYPE, Linux 4.11).
+pub fn namespace_type(namespace: BorrowedFd<'_>) -> nix::Result<libc::c_int> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: the descriptor is open; this request takes no argument.
+    check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE) }.into()).map(|flag| flag as libc::c_int)
+}
+
+/// Ends this process at once: a copy of the parent must not run what the parent registered for its own exit.
+pub fn exit(status: libc::c_int) -> ! {
+    // SAFETY: _exit takes any status and never returns.
+    unsafe { libc::_exit(status) }
+}
