@@ -69,14 +69,8 @@ fn set_limits(dir: &Path, controller: &MemController, memory: &LinuxMemory) -> R
         _ => false,
     };
     if raise {
-        match set_swap() {
-            // A new cgroup's memory+swap is unlimited: lowering it below the unlimited memory is what is refused.
-            Err(error) if errno(&error) == Some(Errno::EINVAL) => {}
-            result => {
-                result?;
-                return set_limit();
-            }
-        }
+        set_swap()?;
+        return set_limit();
     }
     set_limit()?;
     set_swap()

@@ -106,8 +106,8 @@ impl V1 {
         let mut denied = Vec::new();
         let mut last: Option<&Path> = None;
         for (controller, dir) in &self.placement.paths {
-            // cpu and cpuacct of one mount are neighbours in the map.
-            if last == Some(dir) && controller != "cpuset" {
+            // cpu and cpuacct of one mount are neighbours in the map; three controllers have more to do than mkdir.
+            if last == Some(dir) && !matches!(controller.as_str(), "cpuset" | "devices" | "freezer") {
                 continue;
             }
             match self.make_one(controller, dir, resources, made) {
@@ -240,8 +240,10 @@ impl Manager for V1 {
             log::debug!("{}", crate::error::one_line(error));
         }
         let killed = tree::kill_all(dir);
-        freezer::freeze(freezer, false)?;
-        killed
+        match freezer::freeze(freezer, false) {
+            Err(error) if !file::is_gone(&error) => Err(error),
+            _ => killed,
+        }
     }
 
     fn freeze(&self, frozen: bool) -> Result<()> {

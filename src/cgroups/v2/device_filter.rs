@@ -105,3 +105,130 @@ fn deny(access: u8) -> Vec<Instruction> {
     decision.extend(answer(false));
     decision
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroups::device_rules::{self, MKNOD, READ, WRITE};
+    use crate::sys::bpf;
+
+    /// Runs a program as the kernel would, for one access.
+    fn run(program: &[Instruction], node: i32, major: u32, minor: u32, access: u8) -> bool {
+        let context = [u32::from(access) << 16 | node as u32, major, minor];
+        let mut registers = [0u64; 11];
+        let mut at = 0;
+        loop {
+            let Instruction { code, registers: pair, offset, immediate } = program[at];
+            let (to, from) = (usize::from(pair & 15), usize::from(pair >> 4));
+            let mut next = at + 1;
+            let jump = at.checked_add_signed(1 + isize::from(offset)).unwrap();
+            match code {
+                LOAD_WORD => registers[to] = context[usize::try_from(offset).unwrap() / 4].into(),
+                MOVE => registers[to] = immediate as u64,
+                MOVE_REGISTER => registers[to] = registers[from],
+                AND_32 => registers[to] = u64::from(registers[to] as u32 & immediate as u32),
+                SHIFT_RIGHT_32 => registers[to] = u64::from(registers[to] as u32 >> immediate),
+                JUMP => next = jump,
+                JUMP_IF_ANY_BIT if registers[to] & immediate as u64 != 0 => next = jump,
+                JUMP_UNLESS_EQUAL if registers[to] != immediate as u64 => next = jump,
+                JUMP_IF_ANY_BIT | JUMP_UNLESS_EQUAL => {}
+                EXIT => return registers[usize::from(RESULT)] == 1,
+                other => panic!("{other:#x} at {at}"),
+            }
+            at = next;
+        }
+    }
+
+    /// What the program has to say, by the definition.
+    fn expected(rules: &[Rule], node: i32, major: u32, minor: u32, access: u8) -> bool {
+        let wanted = if node == DEVICE_CHAR { Node::Char } else { Node::Block };
+        [MKNOD, READ, WRITE].into_iter().filter(|bit| access & bit != 0).all(|bit| {
+            let last = rules.iter().rev().find(|rule| {
+                (rule.node == Node::Any || rule.node == wanted)
+                    && rule.major.is_none_or(|number| number == major)
+                    && rule.minor.is_none_or(|number| number == minor)
+                    && rule.access & bit != 0
+            });
+            last.is_some_and(|rule| rule.allow)
+        })
+    }
+
+    fn agree(rules: &[Rule]) {
+        let program = program(rules);
+        for node in [DEVICE_CHAR, DEVICE_BLOCK] {
+            for (major, minor) in [(0, 0), (1, 0), (1, 1), (0, 1), (2, 2), (1, 3), (136, 4)] {
+                for access in 1..=ALL {
+                    assert_eq!(
+                        run(&program, node, major, minor, access),
+                        expected(rules, node, major, minor, access),
+                        "{rules:?}: {node} {major}:{minor} {access}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// A small generator of numbers, the same in each run.
+    fn random_rules(seed: &mut u64) -> Vec<Rule> {
+        let mut next = |below: u64| {
+            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (*seed >> 33) % below
+        };
+        let number = |value: u64| (value < 3).then_some(value as u32);
+        (0..next(7))
+            .map(|_| Rule {
+                allow: next(2) == 0,
+                node: [Node::Any, Node::Block, Node::Char][next(3) as usize],
+                major: number(next(5)),
+                minor: number(next(5)),
+                access: next(7) as u8 + 1,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_last_matching_rule_decides_each_access_bit() {
+        let mut seed = 1;
+        for _ in 0..2000 {
+            agree(&random_rules(&mut seed));
+        }
+    }
+
+    #[test]
+    fn dockers_rules_with_the_defaults_behind() {
+        let resources = serde_json::from_str(
+            r#"{"devices":[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":5,"access":"rwm"},
+                {"allow":false,"type":"c","major":10,"minor":229,"access":"rwm"}]}"#,
+        )
+        .unwrap();
+        let rules = device_rules::rules(&resources).unwrap();
+        agree(&rules);
+        let program = program(&rules);
+        assert!(run(&program, DEVICE_CHAR, 1, 3, READ | WRITE));
+        assert!(run(&program, DEVICE_BLOCK, 8, 0, MKNOD));
+        assert!(!run(&program, DEVICE_BLOCK, 8, 0, READ));
+        assert!(!run(&program, DEVICE_CHAR, 1, 1, READ | MKNOD));
+    }
+
+    #[test]
+    fn a_number_beyond_every_device_matches_nothing() {
+        let rules = [Rule { allow: true, node: Node::Char, major: Some(u32::MAX), minor: None, access: ALL }];
+        assert!(!run(&program(&rules), DEVICE_CHAR, u32::MAX, 0, READ));
+    }
+
+    #[test]
+    fn the_kernels_verifier_accepts_any_rules() {
+        let mut seed = 7;
+        for _ in 0..100 {
+            let rules = random_rules(&mut seed);
+            match bpf::load_device_program(&program(&rules)) {
+                Ok(_) => {}
+                Err(errno @ (nix::errno::Errno::EPERM | nix::errno::Errno::ENOSYS)) => {
+                    println!("skipped: bpf(2) says {errno}");
+                    return;
+                }
+                Err(errno) => panic!("{rules:?}: {errno}"),
+            }
+        }
+    }
+}
