@@ -1,6 +1,7 @@
 //! The only unsafe code: system calls that the libraries do not wrap, or wrap without owning their descriptors.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod clone;
 pub mod fd;
 pub mod mount;

@@ -1,0 +1,279 @@
+//! The trait that the stages use, and the one place that chooses who implements it.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+
+use super::layout::{self, Layout};
+use super::v1::V1;
+use super::v2::V2;
+use super::{check, path};
+use crate::error::{Result, bail};
+
+/// Who makes the container's cgroup (`--cgroup-manager`, `--systemd-cgroup`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// No cgroup at all: the container stays in the caller's.
+    Disabled,
+    /// Directories in the cgroup file systems.
+    Cgroupfs,
+    /// A transient unit of systemd.
+    Systemd,
+}
+
+/// Where the container's cgroup is. Recorded in `state.json` before anything is created, so that `delete --force`
+/// converges after a SIGKILL at any instruction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Who makes it.
+    pub kind: Kind,
+    /// Controller (or `name=systemd`) to absolute directory; the unified hierarchy's key is `""`. v2 has that one key
+    /// only, hybrid has it beside the others. Empty: there is no cgroup.
+    pub paths: BTreeMap<String, PathBuf>,
+}
+
+/// How a process gets into the cgroup.
+#[derive(Debug)]
+pub enum Entry {
+    /// There is nothing to enter.
+    Nothing,
+    /// v1: `tasks` files, open for writing. The single-threaded process writes `0` to each: a thread that moves itself
+    /// skips the kernel's global threadgroup lock, which writing a pid to `cgroup.procs` takes.
+    Tasks(Vec<OwnedFd>),
+    /// v2: the directory, for clone3's `CLONE_INTO_CGROUP` (Linux 5.7).
+    Into(OwnedFd),
+    /// Hybrid: both.
+    Both {
+        /// As [`Entry::Tasks`].
+        tasks: Vec<OwnedFd>,
+        /// As [`Entry::Into`].
+        into: OwnedFd,
+    },
+}
+
+impl Entry {
+    /// The files to which the process writes `0`.
+    pub fn tasks(&self) -> &[OwnedFd] {
+        match self {
+            Entry::Tasks(tasks) | Entry::Both { tasks, .. } => tasks,
+            Entry::Nothing | Entry::Into(_) => &[],
+        }
+    }
+
+    /// The directory for `CLONE_INTO_CGROUP`.
+    pub fn into_dir(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Entry::Into(into) | Entry::Both { into, .. } => Some(into.as_fd()),
+            Entry::Nothing | Entry::Tasks(_) => None,
+        }
+    }
+}
+
+/// The container's cgroup.
+pub trait Manager {
+    /// Where it is. After [`Manager::create`] without the permission to make it (rootless, no `linux.cgroupsPath`, no
+    /// limits) it has fewer paths than before, or none.
+    fn placement(&self) -> &Placement;
+
+    /// Refuses a cgroup that exists with processes in it or frozen. To be called before the placement is recorded:
+    /// from then on `delete --force` may kill what is in there.
+    fn check_unused(&self) -> Result<()>;
+
+    /// Makes the directories. v2: enables the controllers in the ancestors' `cgroup.subtree_control`; v1: hands
+    /// `cpuset.cpus` and `cpuset.mems` down. Refuses what [`Manager::check_unused`] refuses. On failure removes what it
+    /// made.
+    fn create(&mut self, resources: Option<&LinuxResources>) -> Result<()>;
+
+    /// How a process gets in.
+    fn entry(&self) -> Result<Entry>;
+
+    /// Moves a process in from outside, for kernels and cases that [`Manager::entry`] does not serve.
+    fn attach(&self, pid: i32) -> Result<()>;
+
+    /// `linux.resources`, all of it, the device rules included (unless [`Manager::apply_devices`] did them already).
+    /// A container without `linux.resources` wants `LinuxResources::default()`: its devices are denied all the same.
+    fn apply(&self, resources: &LinuxResources) -> Result<()>;
+
+    /// `linux.resources.devices` and the default rules after them. On v1 the kernel cannot replace a list in one step:
+    /// a process in the cgroup is denied everything for some microseconds, so call it while the cgroup is still empty,
+    /// unless init has to mount a block device that the rules deny.
+    fn apply_devices(&self, resources: &LinuxResources) -> Result<()>;
+
+    /// `linux.resources` without the devices, for `update`.
+    fn update(&self, resources: &LinuxResources) -> Result<()>;
+
+    /// All processes in the cgroup and below.
+    fn pids(&self) -> Result<Vec<i32>>;
+
+    /// SIGKILL to all of them, also when they keep forking. Bounded; does not wait until they are gone.
+    fn kill(&self) -> Result<()>;
+
+    /// Freezes (and waits until all are frozen) or thaws.
+    fn freeze(&self, frozen: bool) -> Result<()>;
+
+    /// Whether it is frozen itself (not by an ancestor).
+    fn is_frozen(&self) -> Result<bool>;
+
+    /// Removes the cgroup and what the container made below it; already gone is success. Waits, bounded, for processes
+    /// that are about to leave.
+    fn destroy(&self) -> Result<()>;
+
+    /// How many processes the kernel's OOM killer ended here; 0 if unknown.
+    fn oom_kills(&self) -> u64;
+
+    /// Whether its directory is there.
+    fn exists(&self) -> bool;
+}
+
+/// Works out where the container's cgroup is; creates nothing. An absolute `linux.cgroupsPath` is below the mount
+/// point, a relative one below the runtime's own cgroup, none is `<id>` there.
+pub fn place(kind: Kind, cgroups_path: Option<&Path>, id: &str) -> Result<Box<dyn Manager>> {
+    match kind {
+        Kind::Disabled => return Ok(Box::new(NoCgroup::new(kind))),
+        Kind::Systemd => bail!("--systemd-cgroup: the systemd manager is not built yet; use cgroupfs"),
+        Kind::Cgroupfs => {}
+    }
+    let asked = cgroups_path.filter(|path| !path.as_os_str().is_empty());
+    let inner = path::clean(asked.unwrap_or(Path::new(id)));
+    if inner.file_name().is_none() {
+        // What is removed and killed with the container would be everything.
+        bail!("linux.cgroupsPath: {:?} is the root of the hierarchy", asked.unwrap_or(Path::new(id)));
+    }
+    match layout::layout()? {
+        Layout::V1(hierarchies) => {
+            let unified = layout::unified()?;
+            let paths = path::v1(hierarchies, unified, &inner);
+            Ok(Box::new(V1::new(Placement { kind, paths }, asked.is_some())))
+        }
+        Layout::V2 { root } => {
+            let dir = path::v2(root, &inner)?;
+            let placement = Placement { kind, paths: BTreeMap::from([(String::new(), dir)]) };
+            Ok(Box::new(V2::new(placement, root.clone(), asked.is_some())))
+        }
+        Layout::None => bail!("linux.cgroupsPath: no cgroup file system is mounted at /sys/fs/cgroup"),
+    }
+}
+
+/// The cgroup of a container that exists, from its state.
+pub fn reopen(placement: &Placement) -> Result<Box<dyn Manager>> {
+    if placement.kind == Kind::Systemd {
+        bail!("the container's cgroup is systemd's: the systemd manager is not built yet");
+    }
+    let placement = placement.clone();
+    Ok(match (placement.paths.len(), placement.paths.contains_key("")) {
+        (0, _) => Box::new(NoCgroup::new(placement.kind)),
+        (1, true) => Box::new(V2::new(placement, PathBuf::from(layout::MOUNT_POINT), true)),
+        _ => Box::new(V1::new(placement, true)),
+    })
+}
+
+/// `--cgroup-manager disabled`, or a rootless container that was allowed no cgroup.
+struct NoCgroup {
+    placement: Placement,
+}
+
+impl NoCgroup {
+    fn new(kind: Kind) -> Self {
+        Self { placement: Placement { kind, paths: BTreeMap::new() } }
+    }
+}
+
+impl Manager for NoCgroup {
+    fn placement(&self) -> &Placement {
+        &self.placement
+    }
+    fn check_unused(&self) -> Result<()> {
+        Ok(())
+    }
+    fn create(&mut self, _: Option<&LinuxResources>) -> Result<()> {
+        Ok(())
+    }
+    fn entry(&self) -> Result<Entry> {
+        Ok(Entry::Nothing)
+    }
+    fn attach(&self, _: i32) -> Result<()> {
+        Ok(())
+    }
+    fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        self.update(resources)
+    }
+    // Every caller that runs containers without a cgroup still sends the default device rules: there is nobody to
+    // enforce them, as with runc's rootless containers.
+    fn apply_devices(&self, _: &LinuxResources) -> Result<()> {
+        Ok(())
+    }
+    fn update(&self, resources: &LinuxResources) -> Result<()> {
+        match check::limited(resources) {
+            Some(property) => bail!("{property}: the container has no cgroup that could limit it"),
+            None => Ok(()),
+        }
+    }
+    fn pids(&self) -> Result<Vec<i32>> {
+        Ok(Vec::new())
+    }
+    fn kill(&self) -> Result<()> {
+        Ok(())
+    }
+    fn freeze(&self, _: bool) -> Result<()> {
+        bail!("cannot toggle freezer: cgroups not configured for container")
+    }
+    fn is_frozen(&self) -> Result<bool> {
+        Ok(false)
+    }
+    fn destroy(&self) -> Result<()> {
+        Ok(())
+    }
+    fn oom_kills(&self) -> u64 {
+        0
+    }
+    fn exists(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::one_line;
+
+    #[test]
+    fn systemd_is_a_clear_error() {
+        let error = place(Kind::Systemd, None, "x").err().expect("refused");
+        assert_eq!(one_line(&error), "--systemd-cgroup: the systemd manager is not built yet; use cgroupfs");
+    }
+
+    #[test]
+    fn a_container_without_a_cgroup_takes_devices_but_no_limits() {
+        let manager = place(Kind::Disabled, Some(Path::new("/x")), "x").unwrap();
+        let mut resources: LinuxResources =
+            serde_json::from_str(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#).unwrap();
+        manager.apply(&resources).unwrap();
+        resources.set_pids(serde_json::from_str(r#"{"limit":5}"#).unwrap());
+        let error = manager.apply(&resources).unwrap_err();
+        assert!(one_line(&error).starts_with("linux.resources.pids: "), "{}", one_line(&error));
+        assert!(matches!(manager.entry().unwrap(), Entry::Nothing));
+    }
+
+    #[test]
+    fn the_root_of_the_hierarchy_is_nobodys_cgroup() {
+        for path in ["/", "..", "/a/../.."] {
+            let error = place(Kind::Cgroupfs, Some(Path::new(path)), "x").err().expect("refused");
+            assert!(one_line(&error).starts_with("linux.cgroupsPath: "), "{}", one_line(&error));
+        }
+    }
+
+    #[test]
+    fn a_placement_survives_its_json() {
+        let placement = Placement {
+            kind: Kind::Cgroupfs,
+            paths: BTreeMap::from([("memory".into(), "/sys/fs/cgroup/memory/x".into())]),
+        };
+        let json = serde_json::to_string(&placement).unwrap();
+        assert_eq!(json, r#"{"kind":"cgroupfs","paths":{"memory":"/sys/fs/cgroup/memory/x"}}"#);
+        assert_eq!(serde_json::from_str::<Placement>(&json).unwrap(), placement);
+    }
+}

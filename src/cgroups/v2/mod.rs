@@ -1,0 +1,239 @@
+//! cgroup v2: one directory, its controllers enabled from the root down.
+
+mod controllers;
+mod cpu;
+mod device_filter;
+mod devices;
+mod freezer;
+pub(super) mod hugetlb;
+mod io;
+mod memory;
+mod unified;
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use cgroups_rs::fs::{cpuset::CpuSetController, pid::PidController};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use oci_spec::runtime::LinuxResources;
+
+use super::file::{self, converted};
+use super::manager::{Entry, Manager, Placement};
+use super::{check, device_rules, tree, v1};
+use crate::error::{Context, Error, Result, bail, errno};
+
+/// Whether an error is a permission that an unprivileged user lacks, the read-only mount of a container included.
+pub(super) fn no_permission(error: &Error) -> bool {
+    matches!(errno(error), Some(Errno::EPERM | Errno::EACCES | Errno::EROFS)) && is_rootless()
+}
+
+/// Not root, or root of a user namespace only. Asked when something was denied, never on the usual path.
+pub(super) fn is_rootless() -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    let whole = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !whole(map))
+}
+
+/// A descriptor of a cgroup's directory, for clone3 and bpf.
+pub(super) fn open_dir(dir: &Path) -> Result<OwnedFd> {
+    open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .with_context(|| format!("open {}", dir.display()))
+}
+
+/// Writes a file of a controller, and says so if that controller is what is missing.
+fn set(dir: &Path, file: &str, value: &str) -> Result<()> {
+    explained(dir, file, file::write(dir, file, value))
+}
+
+fn explained(dir: &Path, file: &str, result: Result<()>) -> Result<()> {
+    let controller = file.split('.').next().unwrap_or(file);
+    match result {
+        Err(error) if file::is_gone(&error) && !controllers::has(dir, controller) => {
+            Err(error.context(format!("controller {controller:?} not available")))
+        }
+        result => result,
+    }
+}
+
+/// The manager of a cgroup in the unified hierarchy.
+pub(super) struct V2 {
+    placement: Placement,
+    /// The hierarchy's mount point.
+    root: PathBuf,
+    /// `linux.cgroupsPath` was given: without the permission to make it there is no going on.
+    explicit: bool,
+    /// Done in [`Manager::apply_devices`]: not to be done again by [`Manager::apply`].
+    devices_done: Cell<bool>,
+}
+
+impl V2 {
+    pub(super) fn new(placement: Placement, root: PathBuf, explicit: bool) -> Self {
+        Self { placement, root, explicit, devices_done: Cell::new(false) }
+    }
+
+    fn dir(&self) -> Option<&Path> {
+        self.placement.paths.get("").map(PathBuf::as_path)
+    }
+
+    fn make(&self, dir: &Path, resources: Option<&LinuxResources>, made: &mut Vec<PathBuf>) -> Result<()> {
+        if !tree::make(dir, made)? {
+            self.check_unused()?;
+        }
+        controllers::enable_all(&self.root, dir)?;
+        controllers::settle_type(dir, resources)
+    }
+
+    fn limits(&self, resources: &LinuxResources) -> Result<()> {
+        let Some(dir) = self.dir() else {
+            return check::limited(resources)
+                .map_or(Ok(()), |property| bail!("{property}: the container has no cgroup that could limit it"));
+        };
+        if let Some(pids) = resources.pids() {
+            let controller = PidController::new(dir.into(), dir.into(), true);
+            let result = converted(dir, controller.set_pid_max(v1::pids::limit(pids.limit())));
+            explained(dir, "pids.max", result).context("linux.resources.pids.limit")?;
+        }
+        memory::set(dir, resources)?;
+        io::set(dir, resources)?;
+        cpu::set(dir, resources)?;
+        set_cpuset(dir, resources)?;
+        hugetlb::set(dir, resources)?;
+        v1::rdma::set(Some(dir), resources)?;
+        if resources.network().is_some() {
+            log::debug!("linux.resources.network: ignored, cgroup v2 has no such controller");
+        }
+        unified::set(dir, resources)
+    }
+}
+
+fn set_cpuset(dir: &Path, resources: &LinuxResources) -> Result<()> {
+    let Some(cpu) = resources.cpu() else { return Ok(()) };
+    let controller = CpuSetController::new(dir.into(), dir.into(), true);
+    if let Some(cpus) = cpu.cpus().as_deref().filter(|cpus| !cpus.is_empty()) {
+        let result = converted(dir, controller.set_cpus(cpus));
+        explained(dir, "cpuset.cpus", result).context("linux.resources.cpu.cpus")?;
+    }
+    if let Some(mems) = cpu.mems().as_deref().filter(|mems| !mems.is_empty()) {
+        let result = converted(dir, controller.set_mems(mems));
+        explained(dir, "cpuset.mems", result).context("linux.resources.cpu.mems")?;
+    }
+    Ok(())
+}
+
+impl Manager for V2 {
+    fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    fn check_unused(&self) -> Result<()> {
+        let Some(dir) = self.dir() else { return Ok(()) };
+        match tree::pids(dir)?.len() {
+            0 => {}
+            count => bail!("container's cgroup is not empty: {count} process(es) found in {}", dir.display()),
+        }
+        if freezer::is_frozen(dir)? {
+            bail!("container's cgroup unexpectedly frozen: {}", dir.display());
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, resources: Option<&LinuxResources>) -> Result<()> {
+        let Some(dir) = self.dir() else { return Ok(()) };
+        let mut made = Vec::with_capacity(1);
+        let Err(error) = self.make(dir, resources, &mut made) else { return Ok(()) };
+        tree::unmake(&made);
+        if self.explicit || !no_permission(&error) {
+            return Err(error.context("linux.cgroupsPath"));
+        }
+        if let Some(property) = resources.and_then(check::limited) {
+            let why = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
+            return Err(error.context(why).context(property));
+        }
+        self.placement.paths.clear();
+        Ok(())
+    }
+
+    fn entry(&self) -> Result<Entry> {
+        self.dir().map_or(Ok(Entry::Nothing), |dir| open_dir(dir).map(Entry::Into))
+    }
+
+    fn attach(&self, pid: i32) -> Result<()> {
+        self.dir().map_or(Ok(()), |dir| file::write(dir, "cgroup.procs", &pid.to_string()))
+    }
+
+    fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        check::check(resources)?;
+        if !self.devices_done.take() {
+            self.apply_devices(resources)?;
+            self.devices_done.set(false);
+        }
+        self.limits(resources)
+    }
+
+    fn apply_devices(&self, resources: &LinuxResources) -> Result<()> {
+        let rules = device_rules::rules(resources)?;
+        let Some(dir) = self.dir() else { return Ok(()) };
+        match devices::set(dir, &rules) {
+            // bpf(2) is not for user namespaces; runc ignores it there, too.
+            Err(error) if no_permission(&error) => log::debug!("{}", crate::error::one_line(&error)),
+            result => result.context("linux.resources.devices")?,
+        }
+        self.devices_done.set(true);
+        Ok(())
+    }
+
+    fn update(&self, resources: &LinuxResources) -> Result<()> {
+        check::check(resources)?;
+        self.limits(resources)
+    }
+
+    fn pids(&self) -> Result<Vec<i32>> {
+        self.dir().map_or(Ok(Vec::new()), tree::pids)
+    }
+
+    fn kill(&self) -> Result<()> {
+        let Some(dir) = self.dir() else { return Ok(()) };
+        match file::write(dir, "cgroup.kill", "1") {
+            Ok(()) => Ok(()),
+            // Before Linux 5.14, and in a threaded cgroup. A frozen v2 cgroup's processes die of SIGKILL.
+            Err(error) if matches!(errno(&error), Some(Errno::ENOENT | Errno::EOPNOTSUPP)) => {
+                if tree::pids(dir)?.is_empty() {
+                    return Ok(());
+                }
+                let _ = freezer::freeze(dir, true); // only so that nothing forks meanwhile; kill_all ends without
+                tree::kill_all(dir)
+            }
+            Err(error) if file::is_gone(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn freeze(&self, frozen: bool) -> Result<()> {
+        let dir = self.dir().context("cannot toggle freezer: cgroups not configured for container")?;
+        freezer::freeze(dir, frozen)
+    }
+
+    fn is_frozen(&self) -> Result<bool> {
+        self.dir().map_or(Ok(false), freezer::is_frozen)
+    }
+
+    fn destroy(&self) -> Result<()> {
+        self.dir().map_or(Ok(()), tree::remove)
+    }
+
+    fn oom_kills(&self) -> u64 {
+        self.dir().map_or(0, |dir| file::count(dir, "memory.events", "oom_kill"))
+    }
+
+    fn exists(&self) -> bool {
+        self.dir().is_some_and(Path::exists)
+    }
+}
+
+#[cfg(test)]
+mod tests;
