@@ -5,6 +5,7 @@
 //! (stage 2, in the container).
 
 pub mod cgroups;
+pub mod commands;
 pub mod error;
 pub mod linux;
 pub mod sys;

@@ -1,1 +1,3 @@
 //! `linux.*` of config.json: a file a property.
+
+pub mod seccomp;

@@ -1,0 +1,4 @@
+//! The commands: a file a command.
+
+pub mod features;
+pub mod spec;
