@@ -382,6 +382,8 @@ fn an_architecture_that_libseccomp_is_too_old_for_is_refused() {
         let value = json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": [arch] });
         let result = check(&profile(value));
         assert_eq!(result.is_ok(), known.contains(&arch), "{arch}: {result:?}");
+        let token = compile::arch(arch).unwrap_or(ScmpArch::Sheb);
+        assert_eq!(ScmpSyscall::from_name_by_arch("read", token).is_ok(), result.is_ok(), "{arch}");
         if let Err(error) = result {
             let line = one_line(&error);
             assert!(line.starts_with(&format!("linux.seccomp.architectures: {arch} is not known to libseccomp 2.")));
