@@ -5,5 +5,6 @@ pub mod masked_paths;
 pub mod namespaces;
 pub mod readonly_paths;
 pub mod rootfs_propagation;
+pub mod seccomp;
 pub mod sysctl;
 pub mod uid_mappings;

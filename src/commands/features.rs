@@ -1,0 +1,151 @@
+//! `features`: what this runtime knows, as the spec's Features structure (features.md).
+//!
+//! It tells what is built, not what the host has; engines read it before there is a container or a privilege.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::error::{Context, Result};
+use crate::linux::seccomp;
+
+/// What is not built for all of Linux by nature: a line each, so that each is easily kept true.
+struct Built {
+    cgroup_v1: bool,
+    cgroup_v2: bool,
+    cgroup_systemd: bool,
+    cgroup_systemd_user: bool,
+    cgroup_rdma: bool,
+    apparmor: bool,
+    selinux: bool,
+    intel_rdt: bool,
+    intel_rdt_schemata: bool,
+    intel_rdt_monitoring: bool,
+    idmap: bool,
+    net_devices: bool,
+    memory_policy_modes: &'static [&'static str],
+    memory_policy_flags: &'static [&'static str],
+}
+
+const BUILT: Built = Built {
+    cgroup_v1: true,
+    cgroup_v2: true,
+    cgroup_systemd: false,
+    cgroup_systemd_user: false,
+    cgroup_rdma: false,
+    apparmor: false,
+    selinux: false,
+    intel_rdt: false,
+    intel_rdt_schemata: false,
+    intel_rdt_monitoring: false,
+    idmap: false, // containerd reads this key, which must be there even if false
+    net_devices: false,
+    memory_policy_modes: &[],
+    memory_policy_flags: &[],
+};
+
+const HOOKS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
+
+/// Annotations of a config.json that an engine should not let its users set: they reach systemd, CRIU or the runtime.
+const UNSAFE_ANNOTATIONS: [&str; 3] = ["bundle", "org.systemd.property.", "org.criu.config"];
+
+/// The Features structure as indented JSON with a line break at its end. `mount_options` are the options that do not
+/// depend on the filesystem.
+///
+/// # Errors
+/// libseccomp does not tell its version.
+pub fn document(mount_options: &[&str]) -> Result<String> {
+    let libseccomp = seccomp::libseccomp_version()?;
+    let mut mount_options = mount_options.to_vec();
+    mount_options.sort_unstable();
+    let document = json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.3.0",
+        "hooks": HOOKS,
+        "mountOptions": mount_options,
+        "linux": linux(),
+        "annotations": BTreeMap::from([("io.github.seccomp.libseccomp.version", libseccomp)]),
+        "potentiallyUnsafeConfigAnnotations": UNSAFE_ANNOTATIONS,
+    });
+    let mut text = serde_json::to_string_pretty(&document).context("encode the features")?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn linux() -> Value {
+    json!({
+        "namespaces": NAMESPACES,
+        "capabilities": capabilities(),
+        "cgroup": {
+            "v1": BUILT.cgroup_v1,
+            "v2": BUILT.cgroup_v2,
+            "systemd": BUILT.cgroup_systemd,
+            "systemdUser": BUILT.cgroup_systemd_user,
+            "rdma": BUILT.cgroup_rdma,
+        },
+        "seccomp": {
+            "enabled": true,
+            "actions": seccomp::ACTIONS,
+            "operators": seccomp::OPERATORS,
+            "archs": seccomp::archs(),
+            "knownFlags": seccomp::FLAGS,
+            "supportedFlags": seccomp::supported_flags(),
+        },
+        "apparmor": { "enabled": BUILT.apparmor },
+        "selinux": { "enabled": BUILT.selinux },
+        "intelRdt": {
+            "enabled": BUILT.intel_rdt,
+            "schemata": BUILT.intel_rdt_schemata,
+            "monitoring": BUILT.intel_rdt_monitoring,
+        },
+        "memoryPolicy": { "modes": BUILT.memory_policy_modes, "flags": BUILT.memory_policy_flags },
+        "mountExtensions": { "idmap": { "enabled": BUILT.idmap } },
+        "netDevices": { "enabled": BUILT.net_devices },
+    })
+}
+
+/// In the kernel's order, by number.
+fn capabilities() -> Vec<String> {
+    let mut all: Vec<caps::Capability> = caps::all().into_iter().collect();
+    all.sort_unstable_by_key(|capability| *capability as u8);
+    all.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::Features;
+
+    use super::*;
+
+    #[test]
+    fn the_document_is_what_the_specs_types_read() {
+        let text = document(&["rro", "bind"]).unwrap();
+        let features: Features = serde_json::from_str(&text).unwrap();
+        assert_eq!(features.oci_version_max(), "1.3.0");
+        assert_eq!(features.mount_options().as_deref().unwrap(), ["bind", "rro"]);
+        let linux = features.linux().as_ref().unwrap();
+        assert_eq!(linux.namespaces().as_ref().unwrap().len(), 8);
+        let capabilities = linux.capabilities().as_ref().unwrap();
+        assert_eq!(capabilities.first().unwrap(), "CAP_CHOWN");
+        assert_eq!(capabilities.last().unwrap(), "CAP_CHECKPOINT_RESTORE");
+        let seccomp = linux.seccomp().as_ref().unwrap();
+        assert_eq!(seccomp.actions().as_ref().unwrap().len(), 9);
+        assert!(seccomp.archs().as_ref().unwrap().len() >= 19);
+        assert!(linux.mount_extensions().as_ref().unwrap().idmap().as_ref().unwrap().enabled().is_some());
+    }
+
+    #[test]
+    fn names_are_written_as_the_spec_spells_them() {
+        let value: Value = serde_json::from_str(&document(&[]).unwrap()).unwrap();
+        let seccomp = &value["linux"]["seccomp"];
+        assert_eq!(seccomp["actions"][3], "SCMP_ACT_KILL_PROCESS");
+        assert_eq!(seccomp["operators"][5], "SCMP_CMP_MASKED_EQ");
+        assert_eq!(seccomp["knownFlags"][3], "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV");
+        let archs = seccomp["archs"].as_array().unwrap();
+        for name in ["SCMP_ARCH_X86_64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_S390X"] {
+            assert!(archs.iter().any(|arch| arch == name), "{name}");
+        }
+    }
+}
