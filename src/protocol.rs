@@ -7,7 +7,8 @@
 //! | init   | `Hooks`            | namespaces and mounts are ready                   | runs prestart and createRuntime          |
 //! | parent | `HooksDone`        | they succeeded                                    |                                          |
 //! | init   | `Terminal` + fd    | the master side; the data is the terminal's name  | hands it to the console socket, or keeps it |
-//! | init   | `Listener` + fd    | seccomp's notify descriptor                       | hands it to seccomp.listenerPath         |
+//! | init   | `Listener`         | the number of seccomp's notify descriptor in init | takes it, hands it to seccomp.listenerPath |
+//! | parent | `ListenerTaken`    | the listener has it: init may close it            |                                          |
 //! | init   | `Waiting`          | all is done but the program: behind the gate      | writes the pid file                      |
 //! | init   | `Failed`           | why; init is about to exit                        | cleans up and fails with it              |
 //!
@@ -31,6 +32,8 @@ pub enum ToInit {
     Recorded,
     /// The hooks that init asked for have run.
     HooksDone,
+    /// The seccomp listener has the descriptor that init announced.
+    ListenerTaken,
 }
 
 /// What init says.
@@ -40,8 +43,9 @@ pub enum ToParent {
     Hooks,
     /// The terminal's master side and name.
     Terminal(OwnedFd, String),
-    /// The descriptor of a seccomp listener.
-    Listener(OwnedFd),
+    /// The number of the seccomp listener's descriptor in init. Only the number: the filter is in force, and a call that
+    /// passes descriptors may itself wait for the listener.
+    Listener(i32),
     /// Init waits behind the gate.
     Waiting,
     /// Init gives up, for this reason.
@@ -119,7 +123,7 @@ impl Parent {
         Ok(Some(match tag {
             b'H' => ToParent::Hooks,
             b'T' => ToParent::Terminal(fd.ok_or_else(missing)?, text()),
-            b'L' => ToParent::Listener(fd.ok_or_else(missing)?),
+            b'L' => ToParent::Listener(text().parse().context("hear from init: the listener's number")?),
             b'W' => ToParent::Waiting,
             b'F' => ToParent::Failed(text()),
             _ => bail!("init sent an unknown message {tag:?}"),
@@ -130,17 +134,26 @@ impl Parent {
 impl Init {
     /// Says something to the parent.
     pub fn send(&self, message: &ToParent) -> Result<()> {
+        let number;
         let (tag, fd, text) = match message {
             ToParent::Hooks => (b'H', None, ""),
             ToParent::Terminal(fd, name) => (b'T', Some(fd.as_fd()), name.as_str()),
-            ToParent::Listener(fd) => (b'L', Some(fd.as_fd()), ""),
+            ToParent::Listener(fd) => {
+                number = fd.to_string();
+                (b'L', None, number.as_str())
+            }
             ToParent::Waiting => (b'W', None, ""),
             ToParent::Failed(reason) => (b'F', None, reason.as_str()),
         };
         let mut packet = Vec::with_capacity(1 + text.len());
         packet.push(tag);
         packet.extend_from_slice(&text.as_bytes()[..text.len().min(LONGEST - 1)]);
-        socket::send(self.0.as_fd(), &packet, fd).context("tell the parent")
+        match fd {
+            // write(2): the one call that every usable seccomp profile allows.
+            None => nix::unistd::write(&self.0, &packet).map(drop),
+            fd => socket::send(self.0.as_fd(), &packet, fd),
+        }
+        .context("tell the parent")
     }
 
     /// Waits until the parent says this.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -195,8 +195,9 @@ impl Init<'_> {
     /// Loads the seccomp filter, if this is its moment.
     fn confine(&self, now: bool) -> Result<()> {
         let Some(filter) = self.filter.filter(|_| now) else { return Ok(()) };
-        if let Some(listener) = filter.load().context("linux.seccomp")? {
-            self.channel.send(&ToParent::Listener(listener))?;
+        if let Some(listener) = filter.load()? {
+            self.channel.send(&ToParent::Listener(listener.as_raw_fd()))?;
+            self.channel.wait_for(ToInit::ListenerTaken)?;
         }
         Ok(())
     }

@@ -120,7 +120,7 @@ pub fn create(options: &Options) -> Result<Created> {
     let hooks = bundle.spec.hooks().as_ref();
     undo.hooks = hooks;
     let console_socket = options.console_socket.as_deref();
-    let service = Service { spec: &bundle.spec, record: &record, filter: filter.as_ref(), console_socket };
+    let service = Service { spec: &bundle.spec, record: &record, console_socket };
     let terminal = service.run(&channel, init, cgroup.as_ref())?;
     rlimits::apply(process, init.pid)?;
     if let Some(path) = &options.pid_file {

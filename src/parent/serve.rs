@@ -11,7 +11,7 @@ use super::spawn::Process;
 use crate::cgroups::Manager;
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::hooks::{self, Point};
-use crate::linux::seccomp::{self, Filter};
+use crate::linux::seccomp::notify;
 use crate::protocol::{Parent, Phase, ToInit, ToParent};
 use crate::state::Record;
 use crate::sys::socket::send;
@@ -23,8 +23,6 @@ pub struct Service<'a> {
     pub spec: &'a Spec,
     /// The record, with init's pid.
     pub record: &'a Record,
-    /// The compiled seccomp profile.
-    pub filter: Option<&'a Filter>,
     /// `--console-socket`
     pub console_socket: Option<&'a Path>,
 }
@@ -43,7 +41,10 @@ impl Service<'_> {
                     channel.send(ToInit::HooksDone)?;
                 }
                 ToParent::Terminal(master, name) => terminal = self.hand_over_terminal(master, &name)?,
-                ToParent::Listener(listener) => self.hand_over_listener(&listener)?,
+                ToParent::Listener(number) => {
+                    self.hand_over_listener(init, number)?;
+                    channel.send(ToInit::ListenerTaken)?;
+                }
                 ToParent::Waiting => {}
                 ToParent::Failed(reason) => bail!("{reason}"),
             }
@@ -69,10 +70,11 @@ impl Service<'_> {
         Ok(None)
     }
 
-    fn hand_over_listener(&self, listener: &OwnedFd) -> Result<()> {
-        let filter = self.filter.ok_or_else(|| anyhow!("init sent a seccomp listener without a profile"))?;
-        let state = self.record.state(ContainerState::Creating)?;
-        seccomp::hand_over(filter, listener.as_fd(), state).context("linux.seccomp.listenerPath")
+    fn hand_over_listener(&self, init: &Process, number: i32) -> Result<()> {
+        let profile = self.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let profile = profile.ok_or_else(|| anyhow!("init sent a seccomp listener without a profile"))?;
+        let listener = notify::take(init.pidfd.as_fd(), number)?;
+        notify::hand_over(profile, listener, init.pid, &self.record.state(ContainerState::Creating)?)
     }
 }
 
