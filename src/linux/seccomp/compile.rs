@@ -6,9 +6,9 @@ use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilter
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
 
-use super::enosys;
+use super::bpf::{self, Instruction};
+use super::{compact, enosys};
 use crate::error::{Context, Result, bail};
-use crate::sys::seccomp::INSTRUCTION;
 
 /// What the kernel takes in one filter (BPF_MAXINSNS).
 const MAX_INSTRUCTIONS: usize = 4096;
@@ -17,11 +17,23 @@ const MAX_INSTRUCTIONS: usize = 4096;
 /// tree of a filter without rules, so it must not be the default.
 pub(super) const TREE_FROM: usize = 33;
 
-/// Compiles the rules, with the ENOSYS stub in front where the default action asks for one.
+/// Compiles the rules to BPF.
 ///
 /// # Errors
 /// libseccomp's refusal with the rule it refuses; a filter that is larger than the kernel takes.
 pub(super) fn compile(seccomp: &LinuxSeccomp) -> Result<Vec<u8>> {
+    let mut program = generate(seccomp)?;
+    if let Some(compact) = compact::compact(&program) {
+        program = compact;
+    }
+    if program.len() > MAX_INSTRUCTIONS {
+        bail!("the filter has {} instructions, the kernel takes {MAX_INSTRUCTIONS}", program.len());
+    }
+    Ok(bpf::bytes(&program))
+}
+
+/// The rules as libseccomp writes them, with the ENOSYS stub in front where the default action asks for one.
+pub(super) fn generate(seccomp: &LinuxSeccomp) -> Result<Vec<Instruction>> {
     let default = action(seccomp.default_action(), seccomp.default_errno_ret())?;
     let mut filter = ScmpFilterContext::new(default).context("seccomp_init")?;
     for &wanted in seccomp.architectures().iter().flatten() {
@@ -35,11 +47,7 @@ pub(super) fn compile(seccomp: &LinuxSeccomp) -> Result<Vec<u8>> {
         filter.set_ctl_optimize(2).context("seccomp_attr_set SCMP_FLTATR_CTL_OPTIMIZE 2")?;
     }
     let mut program = enosys::stub(seccomp, default)?;
-    export(&filter, &mut program)?;
-    let instructions = program.len() / INSTRUCTION;
-    if instructions > MAX_INSTRUCTIONS {
-        bail!("the filter has {instructions} instructions, the kernel takes {MAX_INSTRUCTIONS}");
-    }
+    program.extend(export(&filter)?);
     Ok(program)
 }
 
@@ -79,13 +87,14 @@ fn has_repeated_index(args: &[LinuxSeccompArg]) -> bool {
 }
 
 /// libseccomp 2.5 exports to an fd only: a memfd is one that never blocks.
-fn export(filter: &ScmpFilterContext, to: &mut Vec<u8>) -> Result<()> {
+fn export(filter: &ScmpFilterContext) -> Result<Vec<Instruction>> {
     let memfd = memfd_create(c"seccomp", MFdFlags::MFD_CLOEXEC).context("memfd_create \"seccomp\"")?;
     let mut file = std::fs::File::from(memfd);
     filter.export_bpf(&file).context("seccomp_export_bpf")?;
     file.rewind().context("lseek memfd:seccomp")?;
-    file.read_to_end(to).context("read memfd:seccomp")?;
-    Ok(())
+    let mut program = Vec::new();
+    file.read_to_end(&mut program).context("read memfd:seccomp")?;
+    Ok(bpf::parse(&program))
 }
 
 /// The action with its value: EPERM where none is given.

@@ -3,34 +3,20 @@
 //! A C library tries a new system call and falls back to an old one on ENOSYS, and on nothing else. A profile that
 //! denies what it does not list answers EPERM to a call that did not exist when it was written, and programs fail that
 //! would work. So a stub in front of the filter answers ENOSYS to every number above the highest one that the profile
-//! names (on each architecture), as all runtimes do.
+//! names (on each architecture), as runc does.
 
 use libseccomp::{ScmpAction, ScmpArch, ScmpSyscall};
 use oci_spec::runtime::LinuxSeccomp;
 
+use super::bpf::{ANY_BIT, ARCH, EQUAL, GREATER, Instruction, JUMP, LOAD, NUMBER, RETURN, X32_BIT, plain, test};
 use super::compile;
 use crate::error::Result;
 
-/// The bit that tells an x32 call from an x86_64 one: the kernel gives both the same architecture.
-const X32_BIT: u32 = 1 << 30;
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 const AUDIT_ARCH_S390: u32 = 0x16;
 const AUDIT_ARCH_S390X: u32 = 0x8000_0016;
 
-/// Where the call's number and its architecture are in `struct seccomp_data`.
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
-
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
-const ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
-const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS as u32;
-
-/// code, instructions to skip if true, if false, operand.
-type Instruction = (u16, u8, u8, u32);
 
 /// The highest numbers that a profile names, for one architecture as the kernel sees it.
 #[derive(Debug, PartialEq)]
@@ -41,16 +27,16 @@ struct Bounds {
     highest_x32: u32,
 }
 
-/// The stub as BPF that falls through into the filter behind it; empty if the profile needs none: a default action
+/// The stub, which falls through into the filter behind it; empty if the profile needs none: a default action
 /// that lets calls through (a tracer has to see new calls too), or that says ENOSYS itself.
 ///
 /// # Errors
 /// An architecture that this libseccomp does not know.
-pub(super) fn stub(seccomp: &LinuxSeccomp, default: ScmpAction) -> Result<Vec<u8>> {
+pub(super) fn stub(seccomp: &LinuxSeccomp, default: ScmpAction) -> Result<Vec<Instruction>> {
     match default {
         ScmpAction::Allow | ScmpAction::Log | ScmpAction::Trace(_) => Ok(Vec::new()),
         ScmpAction::Errno(libc::ENOSYS) => Ok(Vec::new()),
-        _ => Ok(assemble(&program(&bounds(seccomp)?))),
+        _ => Ok(program(&bounds(seccomp)?)),
     }
 }
 
@@ -97,46 +83,36 @@ fn program(all: &[Bounds]) -> Vec<Instruction> {
     if all.is_empty() {
         return program;
     }
-    program.push((LOAD, 0, 0, ARCH));
+    program.push(plain(LOAD, ARCH));
     for (i, bounds) in all.iter().enumerate() {
         let section = section(bounds);
         // Sections are one or two tests each: what they skip always fits the 8 bits of a conditional jump.
-        program.push((EQUAL, 0, section.len() as u8 + 1, bounds.audit_arch));
+        program.push(test(EQUAL, bounds.audit_arch, 0, section.len() as u8 + 1));
         let behind: usize = all[i + 1..].iter().map(|later| self::section(later).len() + 2).sum();
         program.extend(section);
-        program.push((JUMP, 0, 0, behind as u32));
+        program.push(plain(JUMP, behind as u32));
     }
     program
 }
 
 /// The tests of one architecture: return ENOSYS or fall through.
 fn section(bounds: &Bounds) -> Vec<Instruction> {
-    let load = (LOAD, 0, 0, NUMBER);
-    let enosys = (RETURN, 0, 0, ENOSYS);
+    let load = plain(LOAD, NUMBER);
+    let enosys = plain(RETURN, ENOSYS);
     match bounds.audit_arch {
         AUDIT_ARCH_X86_64 => vec![
             load,
-            (ANY_BIT, 1, 0, X32_BIT),
-            (GREATER, 1, 2, bounds.highest),
-            (GREATER, 0, 1, bounds.highest_x32),
+            test(ANY_BIT, X32_BIT, 1, 0),
+            test(GREATER, bounds.highest, 1, 2),
+            test(GREATER, bounds.highest_x32, 0, 1),
             enosys,
         ],
         // A number that an s390 kernel does not know arrives as 0, the number of setup(2), which nobody calls.
         AUDIT_ARCH_S390 | AUDIT_ARCH_S390X => {
-            vec![load, (EQUAL, 1, 0, 0), (GREATER, 0, 1, bounds.highest), enosys]
+            vec![load, test(EQUAL, 0, 1, 0), test(GREATER, bounds.highest, 0, 1), enosys]
         }
-        _ => vec![load, (GREATER, 0, 1, bounds.highest), enosys],
+        _ => vec![load, test(GREATER, bounds.highest, 0, 1), enosys],
     }
-}
-
-fn assemble(program: &[Instruction]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(16 * 1024);
-    for (code, if_true, if_false, operand) in program {
-        bytes.extend(code.to_ne_bytes());
-        bytes.extend([*if_true, *if_false]);
-        bytes.extend(operand.to_ne_bytes());
-    }
-    bytes
 }
 
 /// The kernel's AUDIT_ARCH_*, which libseccomp's tokens are, but for x32.

@@ -4,7 +4,9 @@
 //! libseccomp takes is not charged to the container, and init needs one system call to load the filter. libseccomp's
 //! own loader is not used: it knows fewer flags than the kernel and more calls than a loaded filter may let through.
 
+mod bpf;
 mod cache;
+mod compact;
 mod compile;
 mod enosys;
 mod notify;

@@ -51,35 +51,11 @@ fn getppid(rule: Value) -> Filter {
     filter(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] }))
 }
 
-/// What a filter returns for a call: a classic BPF machine with the instructions that libseccomp and the stub use.
+/// What a filter returns for a call.
 fn simulate(filter: &Filter, arch: u32, number: u64, args: [u64; 6]) -> u32 {
-    let mut data = Vec::from((number as u32).to_ne_bytes());
-    data.extend(arch.to_ne_bytes());
-    data.extend(0u64.to_ne_bytes());
-    args.iter().for_each(|arg| data.extend(arg.to_ne_bytes()));
-    let word = |bytes: &[u8]| u32::from_ne_bytes(bytes[..4].try_into().unwrap());
-    let (mut a, mut at) = (0, 0);
-    loop {
-        let instruction = &filter.bpf()[at * 8..at * 8 + 8];
-        let (code, k) = (u16::from_ne_bytes([instruction[0], instruction[1]]), word(&instruction[4..]));
-        let branch = |taken: bool| usize::from(instruction[if taken { 2 } else { 3 }]);
-        at += 1 + match code {
-            0x20 => {
-                a = word(&data[k as usize..]);
-                0
-            }
-            0x54 => {
-                a &= k;
-                0
-            }
-            0x05 => k as usize,
-            0x15 => branch(a == k),
-            0x25 => branch(a > k),
-            0x35 => branch(a >= k),
-            0x45 => branch(a & k != 0),
-            0x06 => return k,
-            other => panic!("instruction {other:#x}"),
-        };
+    match bpf::run(&bpf::parse(filter.program.bpf()), arch, number as u32, Some(&args)) {
+        Some(bpf::Outcome::Return(value)) => value,
+        other => panic!("{other:?}"),
     }
 }
 
