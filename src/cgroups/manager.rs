@@ -75,8 +75,9 @@ impl Entry {
 
 /// The container's cgroup.
 pub trait Manager {
-    /// Where it is. After [`Manager::create`] without the permission to make it (rootless, no `linux.cgroupsPath`, no
-    /// limits) it has fewer paths than before, or none.
+    /// Where it is. After [`Manager::create`] it may have fewer paths than before: none without the permission to make
+    /// them (rootless, no `linux.cgroupsPath`, no limits), not the unified one of a hybrid layout where it has no use.
+    /// What was recorded before stays good for killing and removing.
     fn placement(&self) -> &Placement;
 
     /// Refuses a cgroup that exists with processes in it or frozen. To be called before the placement is recorded:
