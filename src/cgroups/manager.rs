@@ -267,6 +267,48 @@ mod tests {
         }
     }
 
+    /// The body, run by the test below as a user without permissions.
+    #[test]
+    #[ignore = "run by a_user_without_permission_goes_on_without_limits"]
+    fn as_nobody() {
+        assert!(!nix::unistd::geteuid().is_root());
+        let id = "tare-test-nobody";
+        let mut manager = place(Kind::Cgroupfs, None, id).unwrap();
+        manager.create(None).unwrap();
+        assert!(manager.placement().paths.is_empty(), "{:?}", manager.placement());
+        assert!(matches!(manager.entry().unwrap(), Entry::Nothing));
+        manager.apply(&LinuxResources::default()).unwrap();
+        let limited: LinuxResources = serde_json::from_str(r#"{"pids":{"limit":5}}"#).unwrap();
+        let line = one_line(&manager.apply(&limited).unwrap_err());
+        assert!(line.starts_with("linux.resources.pids: "), "{line}");
+        let mut explicit = place(Kind::Cgroupfs, Some(Path::new("/tare-test-nobody")), id).unwrap();
+        let line = one_line(&explicit.create(None).unwrap_err());
+        assert!(line.starts_with("linux.cgroupsPath: mkdir ") && line.ends_with("Permission denied"), "{line}");
+        let mut limiting = place(Kind::Cgroupfs, None, id).unwrap();
+        assert!(limiting.create(Some(&limited)).and_then(|()| limiting.apply(&limited)).is_err());
+    }
+
+    #[test]
+    fn a_user_without_permission_goes_on_without_limits() {
+        use std::os::unix::process::CommandExt;
+        if !nix::unistd::geteuid().is_root() || *layout::layout().unwrap() == Layout::None {
+            println!("skipped: needs root, to become nobody, and cgroups");
+            return;
+        }
+        // A copy, because the build directory may be closed to others.
+        let binary = std::env::temp_dir().join(format!("tare-nobody-{}", std::process::id()));
+        std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+        let output = std::process::Command::new(&binary)
+            .args(["--exact", "cgroups::manager::tests::as_nobody", "--ignored"])
+            .current_dir("/")
+            .uid(65534)
+            .gid(65534)
+            .output();
+        std::fs::remove_file(&binary).unwrap();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
     #[test]
     fn a_placement_survives_its_json() {
         let placement = Placement {
