@@ -9,7 +9,7 @@ use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::linux::{
     devices, masked_paths, namespaces, readonly_paths, rootfs_propagation, seccomp, sysctl, uid_mappings,
 };
-use crate::{hooks, hostname, mounts, process, root};
+use crate::{cgroups, hooks, hostname, mounts, process, root};
 
 /// A bundle whose configuration was found good.
 #[derive(Debug)]
@@ -69,6 +69,9 @@ fn check(spec: &Spec) -> Result<()> {
     sysctl::check(spec)?;
     rootfs_propagation::check(spec)?;
     masked_paths::check(spec)?;
+    if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
+        cgroups::check(resources)?;
+    }
     readonly_paths::check(spec)?;
     match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
         Some(profile) => seccomp::check(profile).context("linux.seccomp"),

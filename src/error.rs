@@ -17,13 +17,22 @@ pub fn one_line(error: &Error) -> String {
             line.push_str(": ");
         }
         match errno_of(cause) {
-            Some(errno) => line.push_str(errno.desc()),
+            Some(errno) => line.push_str(&words(errno)),
             None => {
                 let _ = write!(line, "{cause}"); // writing to a String cannot fail
             }
         }
     }
     line.replace('\n', " ")
+}
+
+/// The C library's words for an errno, as strerror(3) gives them.
+pub fn words(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    match text.rfind(" (os error") {
+        Some(number) => text[..number].to_owned(),
+        None => text,
+    }
 }
 
 /// The errno at the bottom of an error's chain, if a system call is what failed.

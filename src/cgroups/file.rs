@@ -32,7 +32,8 @@ pub(super) fn write_to(mut open: &File, dir: &Path, file: &str, value: &str) -> 
 pub(super) fn read(dir: &Path, file: &str) -> Result<String> {
     let mut text = String::with_capacity(128);
     File::open(dir.join(file))
-        .and_then(|mut open| open.read_to_string(&mut text))
+        // Without `take` it would ask for the size first, which these files do not have.
+        .and_then(|open| open.take(u64::MAX).read_to_string(&mut text))
         .with_context(|| format!("read {file} of {}", dir.display()))?;
     Ok(text)
 }

@@ -237,6 +237,18 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "a measurement"]
+    fn how_long_it_takes() {
+        const ROUNDS: u32 = 300;
+        let start = std::time::Instant::now();
+        (0..ROUNDS).for_each(|_| drop(detect().unwrap()));
+        println!("detect: {:?}", start.elapsed() / ROUNDS);
+        let start = std::time::Instant::now();
+        (0..ROUNDS).for_each(|_| drop(read("/proc/self/mountinfo").unwrap()));
+        println!("read mountinfo: {:?}", start.elapsed() / ROUNDS);
+    }
+
+    #[test]
     fn this_machine_has_a_layout() {
         match layout().unwrap() {
             Layout::V1(hierarchies) => {

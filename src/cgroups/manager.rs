@@ -75,8 +75,9 @@ impl Entry {
 
 /// The container's cgroup.
 pub trait Manager {
-    /// Where it is. After [`Manager::create`] without the permission to make it (rootless, no `linux.cgroupsPath`, no
-    /// limits) it has fewer paths than before, or none.
+    /// Where it is. After [`Manager::create`] it may have fewer paths than before: none without the permission to make
+    /// them (rootless, no `linux.cgroupsPath`, no limits), not the unified one of a hybrid layout where it has no use.
+    /// What was recorded before stays good for killing and removing.
     fn placement(&self) -> &Placement;
 
     /// Refuses a cgroup that exists with processes in it or frozen. To be called before the placement is recorded:
@@ -264,6 +265,48 @@ mod tests {
             let error = place(Kind::Cgroupfs, Some(Path::new(path)), "x").err().expect("refused");
             assert!(one_line(&error).starts_with("linux.cgroupsPath: "), "{}", one_line(&error));
         }
+    }
+
+    /// The body, run by the test below as a user without permissions.
+    #[test]
+    #[ignore = "run by a_user_without_permission_goes_on_without_limits"]
+    fn as_nobody() {
+        assert!(!nix::unistd::geteuid().is_root());
+        let id = "tare-test-nobody";
+        let mut manager = place(Kind::Cgroupfs, None, id).unwrap();
+        manager.create(None).unwrap();
+        assert!(manager.placement().paths.is_empty(), "{:?}", manager.placement());
+        assert!(matches!(manager.entry().unwrap(), Entry::Nothing));
+        manager.apply(&LinuxResources::default()).unwrap();
+        let limited: LinuxResources = serde_json::from_str(r#"{"pids":{"limit":5}}"#).unwrap();
+        let line = one_line(&manager.apply(&limited).unwrap_err());
+        assert!(line.starts_with("linux.resources.pids: "), "{line}");
+        let mut explicit = place(Kind::Cgroupfs, Some(Path::new("/tare-test-nobody")), id).unwrap();
+        let line = one_line(&explicit.create(None).unwrap_err());
+        assert!(line.starts_with("linux.cgroupsPath: mkdir ") && line.ends_with("Permission denied"), "{line}");
+        let mut limiting = place(Kind::Cgroupfs, None, id).unwrap();
+        assert!(limiting.create(Some(&limited)).and_then(|()| limiting.apply(&limited)).is_err());
+    }
+
+    #[test]
+    fn a_user_without_permission_goes_on_without_limits() {
+        use std::os::unix::process::CommandExt;
+        if !nix::unistd::geteuid().is_root() || *layout::layout().unwrap() == Layout::None {
+            println!("skipped: needs root, to become nobody, and cgroups");
+            return;
+        }
+        // A copy, because the build directory may be closed to others.
+        let binary = std::env::temp_dir().join(format!("tare-nobody-{}", std::process::id()));
+        std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+        let output = std::process::Command::new(&binary)
+            .args(["--exact", "cgroups::manager::tests::as_nobody", "--ignored"])
+            .current_dir("/")
+            .uid(65534)
+            .gid(65534)
+            .output();
+        std::fs::remove_file(&binary).unwrap();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -14,10 +14,15 @@ use nix::unistd::Pid;
 use super::file;
 use crate::error::{Context, Error, Result, errno};
 
+/// Whatever the umask is: containerd's shim has 0, and nobody else may make sub-cgroups.
+fn make_dir(dir: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().mode(0o755).create(dir)
+}
+
 /// Makes a directory and its missing ancestors; those that it made are appended to `made`, outermost first. Tells
 /// whether the directory itself is new.
 pub(super) fn make(dir: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
-    match fs::create_dir(dir) {
+    match make_dir(dir) {
         Ok(()) => {
             made.push(dir.to_owned());
             Ok(true)
@@ -26,7 +31,7 @@ pub(super) fn make(dir: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let parent = dir.parent().with_context(|| format!("mkdir {}", dir.display()))?;
             make(parent, made)?;
-            match fs::create_dir(dir) {
+            match make_dir(dir) {
                 Ok(()) => made.push(dir.to_owned()),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
                 Err(error) => return Err(error).with_context(|| format!("mkdir {}", dir.display())),

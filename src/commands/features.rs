@@ -3,6 +3,7 @@
 //! It tells what is built, not what the host has; engines read it before there is a container or a privilege.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use serde_json::{Value, json};
 
@@ -46,10 +47,19 @@ const BUILT: Built = Built {
 
 const HOOKS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
-const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
+const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"];
 
 /// Annotations of a config.json that an engine should not let its users set: they reach systemd, CRIU or the runtime.
 const UNSAFE_ANNOTATIONS: [&str; 3] = ["bundle", "org.systemd.property.", "org.criu.config"];
+
+/// Prints the features.
+///
+/// # Errors
+/// Those of [`document`], and of writing to standard output.
+pub fn run() -> Result<()> {
+    let text = document(&crate::mounts::options::names())?;
+    std::io::stdout().write_all(text.as_bytes()).context("write to standard output")
+}
 
 /// The Features structure as indented JSON with a line break at its end. `mount_options` are the options that do not
 /// depend on the filesystem.

@@ -22,15 +22,14 @@ pub fn pages(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("mkdir {directory:?}"))?;
     let command = Cli::command();
     for subcommand in command.get_subcommands() {
-        let name = format!("tare-{}", subcommand.get_name());
-        page(directory, subcommand.clone().name(name))?;
+        page(directory, &format!("tare-{}", subcommand.get_name()), subcommand.clone())?;
     }
-    page(directory, command)
+    page(directory, "tare", command)
 }
 
-fn page(directory: &Path, command: clap::Command) -> Result<()> {
-    let path = directory.join(format!("{}.8", command.get_name()));
+fn page(directory: &Path, name: &str, command: clap::Command) -> Result<()> {
+    let path = directory.join(format!("{name}.8"));
     let mut text = Vec::new();
-    Man::new(command).section("8").render(&mut text).context("render")?;
+    Man::new(command).title(name).section("8").render(&mut text).context("render")?;
     fs::write(&path, text).with_context(|| format!("write {path:?}"))
 }

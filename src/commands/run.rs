@@ -1,6 +1,6 @@
 //! `tare run`
 
-use crate::error::{Result, anyhow, bail};
+use crate::error::{Result, anyhow, bail, words};
 use crate::parent::create::{Options, create};
 use crate::parent::foreground::{self, Signals};
 use crate::parent::{delete, start};
@@ -13,7 +13,7 @@ pub fn run(options: &Options, detach: bool, keep: bool, subreaper: bool) -> Resu
     if subreaper {
         // Orphans of the container, when it shares our pid namespace, come to us instead of the host's init.
         prctl::set_child_subreaper(true)
-            .map_err(|errno| anyhow!("PR_SET_CHILD_SUBREAPER: {}", nix::errno::Errno::from_raw(errno).desc()))?;
+            .map_err(|errno| anyhow!("PR_SET_CHILD_SUBREAPER: {}", words(nix::errno::Errno::from_raw(errno))))?;
     }
     let signals = Signals::catch()?;
     let mut created = create(options)?;

@@ -1,13 +1,13 @@
 //! `spec`: the config.json that a new bundle starts from.
 //!
-//! Byte for byte what `runc spec` writes for the version of the spec: scripts edit it by pattern. So it is a text in
-//! pieces; a type's serialiser would choose the order of fields itself.
+//! Byte for byte what `runc spec` writes on cgroup v2: scripts edit it by pattern. So it is a text in pieces; a type's
+//! serialiser would choose the order of fields itself. Unlike runc's it names a cgroup namespace on v1 too, where the
+//! container would otherwise see the host's paths.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{Gid, Uid};
 use oci_spec::runtime::Spec;
 
@@ -20,8 +20,8 @@ use crate::error::{Context, Result, bail};
 pub fn write(bundle: &Path, rootless: bool) -> Result<()> {
     let path = bundle.join("config.json");
     let text = match rootless {
-        true => rootless_text(Uid::effective().as_raw(), Gid::effective().as_raw(), on_cgroup_v2()),
-        false => default_text(on_cgroup_v2()),
+        true => rootless_text(Uid::effective().as_raw(), Gid::effective().as_raw()),
+        false => default_text(),
     };
     match OpenOptions::new().write(true).create_new(true).open(&path) {
         Ok(mut file) => file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display())),
@@ -30,12 +30,12 @@ pub fn write(bundle: &Path, rootless: bool) -> Result<()> {
     }
 }
 
-/// The configuration of a container that root starts on this host: with a cgroup namespace on cgroup v2 only.
+/// The configuration of a container that root starts on this host.
 ///
 /// # Errors
 /// None that a test of this file would not have found.
 pub fn default_spec() -> Result<Spec> {
-    serde_json::from_str(&default_text(on_cgroup_v2())).context("the default config.json")
+    serde_json::from_str(&default_text()).context("the default config.json")
 }
 
 /// The configuration of a container that the user `uid`, `gid` starts: root in a user namespace with this one
@@ -44,15 +44,10 @@ pub fn default_spec() -> Result<Spec> {
 /// # Errors
 /// None that a test of this file would not have found.
 pub fn rootless_spec(uid: u32, gid: u32) -> Result<Spec> {
-    serde_json::from_str(&rootless_text(uid, gid, on_cgroup_v2())).context("the rootless config.json")
+    serde_json::from_str(&rootless_text(uid, gid)).context("the rootless config.json")
 }
 
-fn on_cgroup_v2() -> bool {
-    statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC)
-}
-
-fn default_text(cgroup_v2: bool) -> String {
-    let cgroup = if cgroup_v2 { CGROUP_NAMESPACE } else { "" };
+fn default_text() -> String {
     [
         PROCESS_AND_MOUNTS,
         DEVPTS_GID,
@@ -63,14 +58,13 @@ fn default_text(cgroup_v2: bool) -> String {
         NAMESPACES,
         NETWORK_NAMESPACE,
         MORE_NAMESPACES,
-        cgroup,
+        CGROUP_NAMESPACE,
         PATHS,
     ]
     .concat()
 }
 
-fn rootless_text(uid: u32, gid: u32, cgroup_v2: bool) -> String {
-    let cgroup = if cgroup_v2 { CGROUP_NAMESPACE } else { "" };
+fn rootless_text(uid: u32, gid: u32) -> String {
     let uids = mapping("uidMappings", uid);
     let gids = mapping("gidMappings", gid);
     [
@@ -82,7 +76,7 @@ fn rootless_text(uid: u32, gid: u32, cgroup_v2: bool) -> String {
         &gids,
         NAMESPACES,
         MORE_NAMESPACES,
-        cgroup,
+        CGROUP_NAMESPACE,
         USER_NAMESPACE,
         PATHS,
     ]
@@ -320,16 +314,15 @@ mod tests {
     }
 
     #[test]
-    fn the_default_names_a_cgroup_namespace_on_v2_only() {
-        assert_eq!(namespaces(&default_text(false)), ["pid", "network", "ipc", "uts", "mount"]);
-        assert_eq!(namespaces(&default_text(true)), ["pid", "network", "ipc", "uts", "mount", "cgroup"]);
-        assert_eq!(namespaces(&rootless_text(7, 8, true)), ["pid", "ipc", "uts", "mount", "cgroup", "user"]);
+    fn every_container_gets_a_cgroup_namespace() {
+        assert_eq!(namespaces(&default_text()), ["pid", "network", "ipc", "uts", "mount", "cgroup"]);
+        assert_eq!(namespaces(&rootless_text(7, 8)), ["pid", "ipc", "uts", "mount", "cgroup", "user"]);
     }
 
     #[test]
     fn the_text_is_what_a_serialiser_with_tabs_would_write() {
         // A value's keys are sorted: compare the lines as sets, and the structure by parsing.
-        for text in [default_text(true), rootless_text(1000, 100, false)] {
+        for text in [default_text(), rootless_text(1000, 100)] {
             let value: Value = serde_json::from_str(&text).unwrap();
             let mut pretty = Vec::new();
             let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
@@ -369,6 +362,6 @@ mod tests {
         std::fs::remove_dir_all(&bundle).unwrap();
         first.unwrap();
         assert_eq!(second.unwrap_err().to_string(), "File config.json exists. Remove it first");
-        assert_eq!(text.unwrap(), default_text(on_cgroup_v2()));
+        assert_eq!(text.unwrap(), default_text());
     }
 }

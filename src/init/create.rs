@@ -13,7 +13,7 @@ use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Process};
 use super::keyring;
 use crate::cgroups::Entry;
 use crate::config::Bundle;
-use crate::error::{Context as _, Result, anyhow, bail, one_line};
+use crate::error::{Context as _, Result, anyhow, bail, one_line, words};
 use crate::hooks::{self, Point};
 use crate::linux::seccomp::Filter;
 use crate::linux::{
@@ -27,7 +27,6 @@ use crate::sys;
 use crate::{hostname, mounts};
 
 /// What init has of the parent's, by being a copy of it.
-#[derive(Debug)]
 pub struct Init<'a> {
     /// The checked configuration.
     pub bundle: &'a Bundle,
@@ -111,20 +110,18 @@ impl Init<'_> {
     /// Until the pid is recorded, nobody else could find and stop this process.
     fn live_only_as_long_as_the_parent(&self) -> Result<()> {
         prctl::set_death_signal(Signal::SIGKILL as isize)
-            .map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", Errno::from_raw(errno).desc()))
+            .map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))
     }
 
     fn outlive_the_parent(&self) -> Result<()> {
         self.channel.wait_for(ToInit::Recorded)?;
-        prctl::set_death_signal(0).map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", Errno::from_raw(errno).desc()))
+        prctl::set_death_signal(0).map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))
     }
 
     /// A thread that moves itself takes none of the kernel's global locks, unlike a move by another process.
     fn enter_cgroup(&self) -> Result<()> {
-        if let Entry::Tasks(files) = self.cgroup {
-            for file in files {
-                write(file, b"0").context("linux.cgroupsPath: enter the cgroup")?;
-            }
+        for tasks in self.cgroup.tasks() {
+            write(tasks, b"0").context("linux.cgroupsPath: enter the cgroup")?;
         }
         Ok(())
     }

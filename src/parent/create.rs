@@ -70,13 +70,18 @@ pub fn create(options: &Options) -> Result<Created> {
     let filter = prepare_filter(&bundle.spec, &options.root)?;
     let mut cgroup =
         cgroups::place(options.cgroups, cgroups_path(&bundle.spec), &options.id).context("linux.cgroupsPath")?;
+    cgroup.check_unused().context("linux.cgroupsPath")?;
 
     let (container, lock) = Container::create(&options.root, &options.id)?;
     let mut undo = Undo::new(&container);
     let mut record = record_of(&bundle, &options.id, cgroup.placement().clone());
     container.save(&record)?;
     container.make_gate()?;
-    cgroup.create(resources(&bundle.spec))?;
+    let resources = resources(&bundle.spec);
+    cgroup.create(Some(&resources))?;
+    record.cgroup = cgroup.placement().clone();
+    // While nothing is in it: between two writes of the v1 list everything is denied.
+    cgroup.apply_devices(&resources)?;
     let cgroup = undo.cgroup.insert(cgroup);
 
     let (channel, init_channel) = protocol::pair()?;
@@ -114,9 +119,7 @@ pub fn create(options: &Options) -> Result<Created> {
     channel.send(ToInit::Recorded)?;
 
     // Init mounts meanwhile; the limits are there before any hook, and before the program.
-    if let Some(resources) = resources(&bundle.spec) {
-        cgroup.apply(resources)?;
-    }
+    cgroup.apply(&resources)?;
     let hooks = bundle.spec.hooks().as_ref();
     undo.hooks = hooks;
     let console_socket = options.console_socket.as_deref();
@@ -139,8 +142,9 @@ fn cgroups_path(spec: &Spec) -> Option<&Path> {
     spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref())
 }
 
-fn resources(spec: &Spec) -> Option<&LinuxResources> {
-    spec.linux().as_ref().and_then(|linux| linux.resources().as_ref())
+/// Without the property there are no limits, but the devices are denied all the same.
+fn resources(spec: &Spec) -> LinuxResources {
+    spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default()
 }
 
 fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Record {

@@ -11,7 +11,7 @@ use super::spawn::Process;
 use crate::cgroups::Manager;
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::hooks::{self, Point};
-use crate::linux::seccomp::notify;
+use crate::linux::seccomp;
 use crate::protocol::{Parent, Phase, ToInit, ToParent};
 use crate::state::Record;
 use crate::sys::socket::send;
@@ -73,8 +73,8 @@ impl Service<'_> {
     fn hand_over_listener(&self, init: &Process, number: i32) -> Result<()> {
         let profile = self.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let profile = profile.ok_or_else(|| anyhow!("init sent a seccomp listener without a profile"))?;
-        let listener = notify::take(init.pidfd.as_fd(), number)?;
-        notify::hand_over(profile, listener, init.pid, &self.record.state(ContainerState::Creating)?)
+        let listener = seccomp::take(init.pidfd.as_fd(), number)?;
+        seccomp::hand_over(profile, listener, init.pid, &self.record.state(ContainerState::Creating)?)
     }
 }
 

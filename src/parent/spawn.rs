@@ -1,6 +1,6 @@
 //! Making init: one clone3, with its namespaces and, on cgroup v2, in its cgroup.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result};
@@ -18,12 +18,8 @@ pub struct Process {
 
 /// Starts init, which runs `story` in a copy of this process's memory.
 pub fn spawn(namespaces: &Namespaces, cgroup: &Entry, story: impl FnOnce()) -> Result<Process> {
-    let directory = match cgroup {
-        Entry::Into(directory) => Some(directory.as_fd()),
-        Entry::Tasks(_) | Entry::Nothing => None,
-    };
     let side = namespaces.in_pid_namespace(|| {
-        let side = fork(namespaces.clone_flags(), directory, false)
+        let side = fork(namespaces.clone_flags(), cgroup.into_dir(), false)
             .with_context(|| format!("clone init with {:?}", namespaces.clone_flags()));
         // Init must not come back to where the parent cleans up.
         if let Ok(Side::Child) = side {

@@ -62,7 +62,7 @@ fn check_executable(path: &Path) -> Result<(), Errno> {
 
 /// An errno in the words of runc's language, which containerd and Docker look for.
 pub fn go_words(errno: Errno) -> String {
-    let words = errno.desc();
+    let words = crate::error::words(errno);
     let mut letters = words.chars();
     letters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(letters).collect()
 }

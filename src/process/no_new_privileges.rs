@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::Process;
 
-use crate::error::{Result, anyhow};
+use crate::error::{Result, anyhow, words};
 
 /// Is it asked for?
 pub fn is_set(process: &Process) -> bool {
@@ -15,5 +15,5 @@ pub fn apply(process: &Process) -> Result<()> {
         return Ok(());
     }
     prctl::set_no_new_privileges(true)
-        .map_err(|errno| anyhow!("process.noNewPrivileges: {}", nix::errno::Errno::from_raw(errno).desc()))
+        .map_err(|errno| anyhow!("process.noNewPrivileges: {}", words(nix::errno::Errno::from_raw(errno))))
 }

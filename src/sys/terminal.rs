@@ -4,11 +4,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::check;
 
-nix::ioctl_write_ptr_bad!(tiocsptlck, libc::TIOCSPTLCK, libc::c_int);
-nix::ioctl_read_bad!(tiocgptn, libc::TIOCGPTN, libc::c_uint);
-nix::ioctl_write_int_bad!(tiocsctty, libc::TIOCSCTTY);
-nix::ioctl_write_ptr_bad!(tiocswinsz, libc::TIOCSWINSZ, libc::winsize);
-nix::ioctl_read_bad!(tiocgwinsz, libc::TIOCGWINSZ, libc::winsize);
+mod request {
+    #![allow(missing_docs)] // the macros leave no room for them
+    nix::ioctl_write_ptr_bad!(tiocsptlck, libc::TIOCSPTLCK, libc::c_int);
+    nix::ioctl_read_bad!(tiocgptn, libc::TIOCGPTN, libc::c_uint);
+    nix::ioctl_write_int_bad!(tiocsctty, libc::TIOCSCTTY);
+    nix::ioctl_write_ptr_bad!(tiocswinsz, libc::TIOCSWINSZ, libc::winsize);
+    nix::ioctl_read_bad!(tiocgwinsz, libc::TIOCGWINSZ, libc::winsize);
+}
+use request::{tiocgptn, tiocgwinsz, tiocsctty, tiocsptlck, tiocswinsz};
 
 /// Unlocks the other end of a new pseudoterminal.
 pub fn unlock(master: BorrowedFd<'_>) -> nix::Result<()> {

@@ -45,6 +45,14 @@ impl V1 {
         self.dir("")
     }
 
+    /// The unified hierarchy of a hybrid layout is systemd's, which finds a service's processes there, and may hold the
+    /// huge pages. Where neither counts, the directory would only cost time (150 us of a start).
+    fn needs_unified(&self, resources: Option<&LinuxResources>) -> bool {
+        let huge_pages = resources.and_then(|resources| resources.hugepage_limits().as_ref());
+        huge_pages.is_some_and(|limits| !limits.is_empty()) && self.dir("hugetlb").is_none()
+            || Path::new("/run/systemd/system").exists()
+    }
+
     /// Each v1 directory once, though `cpu,cpuacct` is two controllers.
     fn dirs(&self) -> Vec<&Path> {
         let mut dirs: Vec<&Path> = Vec::with_capacity(self.placement.paths.len());
@@ -163,6 +171,9 @@ impl Manager for V1 {
     }
 
     fn create(&mut self, resources: Option<&LinuxResources>) -> Result<()> {
+        if self.unified().is_some() && !self.needs_unified(resources) {
+            self.placement.paths.remove("");
+        }
         let mut made = Vec::with_capacity(self.placement.paths.len());
         let result = self.make_all(resources, &mut made);
         if result.is_err() {
@@ -176,7 +187,8 @@ impl Manager for V1 {
         for dir in self.dirs() {
             tasks.push(OwnedFd::from(file::open(dir, "tasks")?));
         }
-        Ok(match (tasks.is_empty(), self.unified()) {
+        let unified = self.unified().filter(|dir| dir.exists()); // not made if the placement is the recorded one
+        Ok(match (tasks.is_empty(), unified) {
             (true, None) => Entry::Nothing,
             (true, Some(unified)) => Entry::Into(v2::open_dir(unified)?),
             (false, None) => Entry::Tasks(tasks),
@@ -186,7 +198,8 @@ impl Manager for V1 {
 
     fn attach(&self, pid: i32) -> Result<()> {
         let pid = pid.to_string();
-        self.dirs().into_iter().chain(self.unified()).try_for_each(|dir| file::write(dir, "cgroup.procs", &pid))
+        let unified = self.unified().filter(|dir| dir.exists());
+        self.dirs().into_iter().chain(unified).try_for_each(|dir| file::write(dir, "cgroup.procs", &pid))
     }
 
     fn apply(&self, resources: &LinuxResources) -> Result<()> {

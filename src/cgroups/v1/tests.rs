@@ -19,7 +19,7 @@ impl Own {
             println!("skipped: needs root and cgroup v1");
             return None;
         }
-        let path = format!("/tare-test-{}/{name}", std::process::id());
+        let path = format!("/tare-test-{}-{name}/x", std::process::id());
         let manager = place(Kind::Cgroupfs, Some(Path::new(&path)), "unused").unwrap();
         Some(Self { manager, children: Vec::new() })
     }
@@ -53,7 +53,7 @@ impl Drop for Own {
         }
         let _ = self.manager.destroy();
         for dir in self.manager.placement().paths.values() {
-            let _ = std::fs::remove_dir(dir.parent().unwrap()); // the last test of the process succeeds
+            let _ = std::fs::remove_dir(dir.parent().unwrap());
         }
     }
 }
@@ -72,7 +72,8 @@ fn every_hierarchy_gets_a_directory_that_a_thread_can_enter() {
     let entry = own.manager.entry().unwrap();
     let Layout::V1(hierarchies) = layout().unwrap() else { unreachable!() };
     assert_eq!(entry.tasks().len(), hierarchies.len());
-    assert_eq!(entry.into_dir().is_some(), unified().unwrap().is_some());
+    let systemd = unified().unwrap().is_some() && Path::new("/run/systemd/system").exists();
+    assert_eq!(entry.into_dir().is_some(), systemd);
     let inside = std::thread::spawn(move || {
         for tasks in entry.tasks() {
             std::fs::File::from(tasks.try_clone().unwrap()).write_all(b"0").unwrap();
@@ -80,7 +81,7 @@ fn every_hierarchy_gets_a_directory_that_a_thread_can_enter() {
         std::fs::read_to_string("/proc/thread-self/cgroup").unwrap()
     });
     let inside = inside.join().unwrap();
-    let path = format!("/tare-test-{}/enter", std::process::id());
+    let path = format!("/tare-test-{}-enter/x", std::process::id());
     let v1 = inside.lines().filter(|line| !line.starts_with("0::"));
     assert!(v1.clone().count() > 0 && v1.clone().all(|line| line.ends_with(&path)), "{inside}");
     let root = place(Kind::Cgroupfs, Some(Path::new("/tare-test-none")), "x").unwrap();
@@ -122,18 +123,16 @@ fn what_create_made_is_gone_when_it_fails() {
 
 #[test]
 fn cpusets_are_handed_down_through_new_ancestors() {
-    let Some(mut own) = Own::place("cpuset/a/b") else { return };
+    let Some(mut own) = Own::place("cpuset") else { return };
     own.manager.create(Some(&serde_json::from_str(r#"{"cpu":{"cpus":"0"}}"#).unwrap())).unwrap();
-    let root = file::read(&PathBuf::from("/sys/fs/cgroup/cpuset"), "cpuset.cpus").unwrap();
     let dir = own.manager.placement().paths["cpuset"].clone();
-    assert_eq!(file::read(dir.parent().unwrap(), "cpuset.cpus").unwrap(), root);
+    let parent = dir.parent().unwrap();
+    assert_eq!(
+        file::read(parent, "cpuset.cpus").unwrap(),
+        file::read(parent.parent().unwrap(), "cpuset.cpus").unwrap()
+    );
     assert_eq!(own.text("cpuset", "cpuset.cpus"), "0");
-    assert_ne!(own.text("cpuset", "cpuset.mems"), "");
-    for dir in own.manager.placement().paths.values() {
-        std::fs::remove_dir(dir).unwrap();
-        let _ = std::fs::remove_dir(dir.parent().unwrap());
-        let _ = std::fs::remove_dir(dir.parent().unwrap().parent().unwrap());
-    }
+    assert_eq!(own.text("cpuset", "cpuset.mems"), file::read(parent, "cpuset.mems").unwrap().trim());
 }
 
 #[test]
@@ -236,7 +235,20 @@ fn sub_cgroups_of_the_container_are_removed_too() {
 }
 
 #[test]
-fn the_kernel_takes_throttles_and_hybrid_huge_pages_are_explained() {
+fn huge_pages_of_a_hybrid_layout_need_the_unified_directory() {
+    let json = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#;
+    let Some((own, _)) = Own::made("huge", json) else { return };
+    let paths = &own.manager.placement().paths;
+    if paths.contains_key("hugetlb") || unified().unwrap().is_none() {
+        println!("skipped: huge pages are not in a unified hierarchy here");
+        return;
+    }
+    assert!(paths[""].is_dir());
+    assert!(own.manager.entry().unwrap().into_dir().is_some());
+}
+
+#[test]
+fn the_kernel_takes_throttles() {
     let Some((own, _)) = Own::made("io", "{}") else { return };
     apply(&own, r#"{"blockIO":{"weight":0}}"#).unwrap();
     let line = refusal(&own, r#"{"blockIO":{"throttleReadBpsDevice":[{"major":4000,"minor":0,"rate":600}]}}"#);
@@ -251,6 +263,9 @@ fn how_long_it_takes() {
     let Some(own) = Own::place("time") else { return };
     let resources: LinuxResources = serde_json::from_str(json).unwrap();
     let mut spent = [std::time::Duration::ZERO; 6];
+    let start = Instant::now();
+    (0..ROUNDS).for_each(|_| drop(place(Kind::Cgroupfs, Some(Path::new("/x")), "x").unwrap()));
+    println!("place, with the layout known: {:?}", start.elapsed() / ROUNDS);
     for _ in 0..ROUNDS {
         let mut lap = Instant::now();
         let mut take = |slot: usize| {

@@ -67,8 +67,7 @@ pub(super) fn settle_type(dir: &Path, resources: Option<&LinuxResources>) -> Res
 }
 
 fn needs_domain(resources: &LinuxResources) -> Option<&'static str> {
-    let domain = LinuxResources::default();
-    let mut domain = domain;
+    let mut domain = LinuxResources::default();
     domain
         .set_memory(*resources.memory())
         .set_block_io(resources.block_io().clone())

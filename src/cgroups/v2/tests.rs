@@ -28,7 +28,7 @@ impl Own {
             println!("skipped: needs root");
             return None;
         }
-        let dir = root.join(format!("tare-test2-{}", std::process::id())).join(name);
+        let dir = root.join(format!("tare-test2-{}-{name}/x", std::process::id()));
         let placement = Placement { kind: Kind::Cgroupfs, paths: BTreeMap::from([(String::new(), dir)]) };
         // The machine's own hierarchy is not to be changed: no controllers are enabled from the test's root down.
         let root = placement.paths[""].parent().unwrap().to_owned();
@@ -63,7 +63,7 @@ impl Drop for Own {
             let _ = child.wait();
         }
         let _ = self.manager.destroy();
-        let _ = std::fs::remove_dir(&self.manager.root); // the last test of the process succeeds
+        let _ = std::fs::remove_dir(&self.manager.root);
     }
 }
 
