@@ -1,0 +1,47 @@
+# Every target is a script in hack/ (or oci-conformance/) that can be called by itself.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+# The runtime that `demo`, `bench` and `conformance-oci` look at; empty: the release binary.
+RUNTIME ?=
+
+export PREFIX DESTDIR RUNTIME
+
+.PHONY: help demo test build install bench conformance-oci lint deps clean
+
+help: ## show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: ## build tare and let a container tell what it sees
+	@hack/deps build demo
+	@hack/demo
+
+test: ## run all tests against the release binary
+	@hack/deps build test
+	@hack/test
+
+build: ## build the static release binary
+	@hack/deps build
+	@hack/binary build
+
+install: ## install what `make build` built: PREFIX=/usr/local, DESTDIR for packagers
+	@hack/install
+
+bench: ## compare with crun and runc
+	@hack/deps build bench
+	@hack/binary build >/dev/null
+	@hack/bench
+
+conformance-oci: ## run the official validation suite, side by side with runc
+	@hack/deps build conformance
+	@oci-conformance/runtime-tools
+
+lint: ## formatting, clippy, shellcheck
+	@hack/deps build lint
+	@hack/lint
+
+deps: ## install everything that any target needs (Debian)
+	@hack/deps
+
+clean: ## remove everything that was built
+	@rm -rf target
