@@ -119,7 +119,7 @@ impl Container {
     }
 
     pub fn spawn(&self, command: &mut Command) -> Running {
-        spawn(command, self.bundle.dir.path(), format!("{:#}", self.config))
+        spawn(command, self.bundle.dir.path(), self.config.to_string())
     }
 
     pub fn finish(&self, command: &mut Command) -> Outcome {
@@ -233,7 +233,7 @@ impl Container {
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        panic!("left behind by {}:\n{}\nconfig: {:#}", self.id, found.join("\n"), self.config);
+        panic!("left behind by {}:\n{}\nconfig: {}", self.id, found.join("\n"), self.config);
     }
 }
 

@@ -208,6 +208,9 @@ fn ids_that_are_no_file_name_are_refused() {
     for id in ["", ".", "..", "a/b", "../x", "/abs", "a b", "a\nb", "é", "a*b"] {
         for verb in ["create", "run"] {
             let outcome = c.call(&[verb, "--bundle", bundle, "--", id]);
+            if outcome.exit_code() == 0 {
+                c.call(&["delete", "--force", "--", id]);
+            }
             assert_eq!(outcome.exit_code(), 1, "{verb} {id:?}: {}", outcome.stderr);
             // The reference does not name the id when it is empty.
             assert!(!is_tare() || outcome.stderr.contains("id"), "{verb} {id:?}: {}", outcome.stderr);

@@ -8,7 +8,11 @@ mod cgroup_tree;
 mod container;
 mod runtime;
 
+mod hooks;
+mod inside;
 mod kill;
 mod lifecycle;
 mod list;
+mod mounts;
+mod process;
 mod run;
