@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::container::Container;
-use crate::runtime::only_tare;
+use crate::container::{Container, is_alive};
+use crate::runtime::{eventually, is_tare, only_tare};
 
 const KINDS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
@@ -38,22 +38,21 @@ fn note(c: &Container, name: &str) -> String {
 /// A container with one hook of every kind; the script is made for each kind and its notes' directory.
 fn with_every_hook(script: impl Fn(&str, &str) -> String) -> Container {
     let mut c = with_notes();
-    let hooks: serde_json::Map<String, Value> = KINDS
-        .iter()
-        .map(|kind| ((*kind).to_owned(), json!([hook(&script(kind, &notes(&c, kind)))])))
-        .collect();
+    let hooks: serde_json::Map<String, Value> =
+        KINDS.iter().map(|kind| ((*kind).to_owned(), json!([hook(&script(kind, &notes(&c, kind)))]))).collect();
     c.config["hooks"] = Value::Object(hooks);
     c
 }
 
 #[test]
 fn they_run_in_order_each_in_its_phase() {
+    only_tare!("runc 1.1 runs poststart at the end of create");
     let mut c = with_every_hook(|kind, notes| format!("echo {kind} >>{notes}/order"));
     c.args(&["sh", "-c", "echo program >>/notes/order; sleep 1000"]);
     c.create().ok();
     assert_eq!(note(&c, "order"), "prestart\ncreateRuntime\ncreateContainer\n");
     c.start().ok();
-    crate::runtime::eventually("the program has started", || note(&c, "order").contains("program").then_some(()));
+    eventually("the program has started", || note(&c, "order").contains("program").then_some(()));
     let order = note(&c, "order");
     let place = |what: &str| order.lines().position(|line| line == what).unwrap_or_else(|| panic!("{what}: {order}"));
     assert!(place("startContainer") == 3 && place("program") > 3 && place("poststart") > 3, "{order}");
@@ -75,8 +74,10 @@ fn several_of_a_kind_run_in_the_order_of_the_list() {
             (1..4).map(|n| hook(&format!("echo {kind} {n} >>{order}"))).collect::<Vec<_>>().into();
     }
     c.run().ok();
-    let expected: Vec<String> =
-        ["prestart", "createRuntime", "poststop"].iter().flat_map(|k| (1..4).map(move |n| format!("{k} {n}"))).collect();
+    let expected: Vec<String> = ["prestart", "createRuntime", "poststop"]
+        .iter()
+        .flat_map(|k| (1..4).map(move |n| format!("{k} {n}")))
+        .collect();
     assert_eq!(note(&c, "order").lines().collect::<Vec<_>>(), expected);
 }
 
@@ -100,6 +101,8 @@ fn they_get_the_state_on_stdin() {
         let status = match *kind {
             "prestart" | "createRuntime" | "createContainer" => "creating",
             "startContainer" => "created",
+            // runc 1.1 runs it at the end of create.
+            "poststart" if !is_tare() => continue,
             "poststart" => "running",
             _ => "stopped",
         };
@@ -136,8 +139,9 @@ fn create_container_runs_before_the_root_changes() {
     fs::create_dir(c.rootfs().join("plugged")).expect("mkdir");
     // A mount made in the container's mount namespace, seen by the program and not by the host.
     let rootfs = c.rootfs().display().to_string();
-    c.config["hooks"]["createContainer"] =
-        json!([hook(&format!("test -d {notes} && mount -t tmpfs plugged {rootfs}/plugged && echo x >{rootfs}/plugged/f"))]);
+    c.config["hooks"]["createContainer"] = json!([hook(&format!(
+        "test -d {notes} && mount -t tmpfs plugged {rootfs}/plugged && echo x >{rootfs}/plugged/f"
+    ))]);
     c.script("cat /plugged/f");
     c.run().ok().prints("x\n");
     c.assert_nothing_left();
@@ -190,7 +194,7 @@ fn a_failing_one_fails_create_and_leaves_nothing() {
         let mut c = Container::new();
         c.config["hooks"][kind] = json!([hook("echo what went wrong >&2; exit 7")]);
         let outcome = c.create().code(1);
-        let name = if crate::runtime::is_tare() { kind } else { "hook" };
+        let name = if is_tare() { kind } else { "hook" };
         assert!(outcome.stderr.contains(name) && outcome.stderr.contains('7'), "{kind}: {}", outcome.stderr);
         assert!(outcome.stderr.contains("what went wrong"), "{kind}: {}", outcome.stderr);
         c.assert_nothing_left();
@@ -224,11 +228,13 @@ fn a_failing_start_container_keeps_the_program_from_running() {
 
 #[test]
 fn a_failing_poststart_ends_the_container() {
+    only_tare!("runc 1.1 runs poststart at the end of create");
     let mut c = Container::sleeping();
     c.config["hooks"]["poststart"] = json!([hook("exit 1")]);
     c.create().ok();
-    let outcome = c.start().code(1);
-    assert!(outcome.stderr.contains("hook") || outcome.stderr.contains("poststart"), "{}", outcome.stderr);
+    let pid = c.pid();
+    c.start().fails(&["poststart"]);
+    eventually("the program has ended", || (!is_alive(pid)).then_some(()));
     c.delete_force().ok();
     c.assert_nothing_left();
 }
@@ -241,8 +247,11 @@ fn a_failing_poststop_is_a_warning() {
     c.launch();
     c.wait_for_status("stopped");
     let outcome = c.delete().ok();
-    assert!(outcome.stderr.contains("level=warning"), "{}", outcome.stderr);
-    assert_eq!(note(&c, "out"), "second\n");
+    // A level of warning in tare; the reference 1.1 calls it an error and skips the next one.
+    if is_tare() {
+        assert!(outcome.stderr.contains("level=warning"), "{}", outcome.stderr);
+        assert_eq!(note(&c, "out"), "second\n");
+    }
     c.assert_nothing_left();
 }
 

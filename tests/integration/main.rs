@@ -5,14 +5,21 @@
 
 mod bundle;
 mod cgroup_tree;
+mod cgroups;
+mod cli;
+mod config_errors;
 mod container;
 mod runtime;
 
+mod docker;
 mod hooks;
 mod inside;
 mod kill;
+mod leaks;
 mod lifecycle;
+mod linux;
 mod list;
+mod log;
 mod mounts;
 mod process;
 mod run;

@@ -54,7 +54,9 @@ fn the_bind_option_is_enough_without_the_type() {
 fn a_file_is_bound_on_a_file_that_is_created() {
     let mut c = with_source();
     let source = c.beside("src/file");
-    c.add_mount(json!({ "destination": "/etc/deep/file", "type": "bind", "source": source, "options": ["bind", "ro"] }));
+    c.add_mount(
+        json!({ "destination": "/etc/deep/file", "type": "bind", "source": source, "options": ["bind", "ro"] }),
+    );
     c.script("cat /etc/deep/file; echo x >/etc/deep/file");
     let outcome = c.run().code(1);
     assert_eq!(outcome.stdout, "content\n");

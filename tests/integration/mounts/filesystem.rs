@@ -13,12 +13,17 @@ fn tmpfs_takes_size_mode_and_owner() {
         "stat -c '%a %u:%g' /data; grep ' /data ' /proc/mounts; dd if=/dev/zero of=/data/x bs=1k count=200 2>&1 | \
          grep -o 'No space left on device'",
     );
+    c.capabilities(&["CAP_DAC_OVERRIDE"]);
     let options = ["size=100k", "mode=1770", "uid=7", "gid=8", "nosuid"];
     c.add_mount(json!({ "destination": "/data", "type": "tmpfs", "source": "mine", "options": options }));
     let outcome = c.run().ok();
     let lines: Vec<&str> = outcome.stdout.lines().collect();
     assert_eq!(lines[0], "1770 7:8");
-    assert!(lines[1].starts_with("mine /data tmpfs rw,nosuid,relatime,size=100k,mode=1770,uid=7,gid=8"), "{}", lines[1]);
+    assert!(
+        lines[1].starts_with("mine /data tmpfs rw,nosuid,relatime,size=100k,mode=1770,uid=7,gid=8"),
+        "{}",
+        lines[1]
+    );
     assert_eq!(lines[2], "No space left on device");
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::bundle::mounts_below;
 use crate::container::Container;
-use crate::runtime::{Outcome, runtime};
+use crate::runtime::{Outcome, only_tare, runtime};
 
 /// Runs the container in a mount namespace where its `src` beside the bundle is a shared mount, then `after`.
 fn run_with_shared_source(c: &Container, after: &str) -> Outcome {
@@ -30,14 +30,20 @@ fn with_bind(options: &[&str]) -> Container {
 
 #[test]
 fn private_slave_and_shared_show_in_the_mount_table() {
-    let cases =
-        [("private", None), ("rprivate", None), ("slave", Some("master:")), ("rslave", Some("master:")), ("rshared", Some("shared:"))];
-    for (option, mark) in cases {
+    // A shared copy of what is the host's slave is both.
+    let cases: [(&str, &[&str]); 5] = [
+        ("private", &[]),
+        ("rprivate", &[]),
+        ("slave", &["master:"]),
+        ("rslave", &["master:"]),
+        ("rshared", &["shared:", "master:"]),
+    ];
+    for (option, marks) in cases {
         let c = with_bind(&["rbind", option]);
         let outcome = run_with_shared_source(&c, "true").ok();
         assert!(!outcome.stdout.is_empty());
         for known in ["shared:", "master:"] {
-            assert_eq!(outcome.stdout.contains(known), mark == Some(known), "{option}: {}", outcome.stdout);
+            assert_eq!(outcome.stdout.contains(known), marks.contains(&known), "{option}: {}", outcome.stdout);
         }
     }
 }
@@ -62,11 +68,23 @@ fn a_private_mount_keeps_the_containers_mounts_inside() {
 
 #[test]
 fn the_roots_propagation_is_the_configured_one() {
-    for (value, mark) in [("private", None), ("slave", None), ("rslave", None), ("shared", Some("shared:")), ("unbindable", Some("unbindable"))] {
-        let mut c = Container::sh("grep ' / / \\| / ro' /proc/self/mountinfo | head -1; head -1 /proc/self/mountinfo");
+    let cases = [
+        ("private", None),
+        ("slave", None),
+        ("rslave", None),
+        ("shared", Some("shared:")),
+        ("rshared", Some("shared:")),
+        ("unbindable", Some("unbindable")),
+    ];
+    for (value, mark) in cases {
+        if mark.is_some() {
+            only_tare!("runc 1.1 leaves the root private");
+        }
+        let mut c = Container::sh("head -1 /proc/self/mountinfo");
         c.config["linux"]["rootfsPropagation"] = json!(value);
         let outcome = c.run().ok();
-        let root = outcome.stdout.lines().last().expect("a line").split(" - ").next().expect("the left side").to_owned();
+        let root = outcome.stdout.split(" - ").next().expect("the left side");
+        assert!(root.contains(" / "), "{root}");
         for known in ["shared:", "unbindable"] {
             assert_eq!(root.contains(known), mark == Some(known), "{value}: {root}");
         }

@@ -49,8 +49,7 @@ fn create_on_socket(c: &Container) -> (String, fs::File, Outcome) {
     let path = c.beside("console.sock");
     let listener = UnixListener::bind(&path).expect("bind the console socket");
     c.save();
-    let create =
-        c.spawn(&mut c.bundle_command("create", &["--console-socket", path.to_str().expect("a path")]));
+    let create = c.spawn(&mut c.bundle_command("create", &["--console-socket", path.to_str().expect("a path")]));
     let (name, terminal) = receive(&listener);
     (name, terminal, create.wait().ok())
 }
@@ -94,7 +93,9 @@ fn the_terminal_is_the_programs_controlling_terminal() {
 
 #[test]
 fn input_and_control_characters_reach_the_program() {
-    let c = with_terminal("trap 'echo interrupted; exit 3' INT; read line; echo \"<$line>\"; while :; do usleep 5000; done");
+    let c = with_terminal(
+        "trap 'echo interrupted; exit 3' INT; read line; echo \"<$line>\"; while :; do usleep 5000; done",
+    );
     let (_, mut terminal, _) = create_on_socket(&c);
     c.start().ok();
     terminal.write_all(b"hello\n").expect("write");
