@@ -1,0 +1,92 @@
+//! kill: signals by name and number, and what callers match in its errors.
+
+use crate::container::Container;
+
+/// Prints the name of each signal it gets.
+const TRAPS: &str = "for s in TERM HUP USR1 USR2 INT; do trap \"echo got $s\" $s; done; echo ready; \
+                     while :; do usleep 5000; done";
+
+#[test]
+fn signals_are_named_in_every_usual_way() {
+    let c = Container::sh(TRAPS);
+    let created = c.launch();
+    c.wait_for_output(&created, "ready\n");
+    let spellings = [
+        ("TERM", "TERM"),
+        ("SIGHUP", "HUP"),
+        ("10", "USR1"),
+        ("usr2", "USR2"),
+        ("sigint", "INT"),
+        ("15", "TERM"),
+        ("SIGUSR1", "USR1"),
+    ];
+    let mut expected = "ready\n".to_owned();
+    for (spelling, name) in spellings {
+        c.kill(spelling).ok().silent();
+        expected.push_str(&format!("got {name}\n"));
+        assert_eq!(c.wait_for_output(&created, &expected), expected);
+    }
+}
+
+#[test]
+fn the_default_signal_is_term() {
+    let c = Container::sh("trap 'echo got TERM; exit 0' TERM; echo ready; while :; do usleep 5000; done");
+    let created = c.launch();
+    c.wait_for_output(&created, "ready\n");
+    c.call(&["kill", &c.id]).ok().silent();
+    c.wait_for_status("stopped");
+    assert_eq!(c.wait_for_output(&created, "got"), "ready\ngot TERM\n");
+}
+
+#[test]
+fn realtime_signals_are_sent_by_number() {
+    let c = Container::sh("trap 'echo got 40' 40; echo ready; while :; do usleep 5000; done");
+    let created = c.launch();
+    c.wait_for_output(&created, "ready\n");
+    c.kill("40").ok();
+    c.wait_for_output(&created, "got 40\n");
+}
+
+#[test]
+fn an_unknown_signal_is_refused() {
+    let c = Container::sleeping();
+    c.launch();
+    for signal in ["SIGNOPE", "TERMX", "-1x", "1x", "999"] {
+        let outcome = c.call(&["kill", "--", &c.id, signal]);
+        assert_eq!(outcome.exit_code(), 1, "{signal:?}: {}", outcome.stderr);
+    }
+    c.kill("SIGNOPE").fails(&["signal", "SIGNOPE"]);
+    assert_eq!(c.status(), "running");
+}
+
+#[test]
+fn a_stopped_container_is_not_running() {
+    let c = Container::new();
+    c.launch();
+    c.wait_for_status("stopped");
+    c.kill("TERM").fails(&["container not running"]);
+    c.kill("9").fails(&["container not running"]);
+}
+
+#[test]
+fn all_is_accepted_in_both_spellings_and_on_a_stopped_container() {
+    for flag in ["--all", "-a"] {
+        let mut c = Container::sh("sleep 1000 & echo ready; wait");
+        c.drop_namespace("pid");
+        let created = c.launch();
+        c.wait_for_output(&created, "ready");
+        c.call(&["kill", flag, &c.id, "KILL"]).ok().silent();
+        c.wait_for_status("stopped");
+        c.call(&["kill", flag, &c.id, "KILL"]).ok();
+        c.delete().ok();
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_created_container_can_be_killed() {
+    let c = Container::sleeping();
+    c.create().ok();
+    c.kill("9").ok();
+    c.wait_for_status("stopped");
+}

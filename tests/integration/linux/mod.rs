@@ -1,0 +1,6 @@
+//! `linux.*`
+
+mod devices;
+mod namespaces;
+mod seccomp;
+mod sysctl;

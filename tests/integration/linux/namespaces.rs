@@ -1,0 +1,175 @@
+//! `linux.namespaces`: new ones, the host's, and ones joined by path.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+
+use crate::container::Container;
+use crate::runtime::{eventually, only_tare};
+
+/// A process that holds namespaces for others to join.
+struct Holder(Child);
+
+impl Holder {
+    /// `unshare FLAG`; returns when the namespace `name` exists.
+    fn new(flags: &[&str], name: &str) -> Holder {
+        let mut command = Command::new("unshare");
+        command.args(flags).args(["sleep", "1000"]).stdin(Stdio::null()).stdout(Stdio::null());
+        let holder = Holder(command.spawn().expect("start unshare"));
+        let own = fs::read_link(format!("/proc/self/ns/{name}")).expect("read the own namespace");
+        eventually("the holder has its namespace", || {
+            fs::read_link(holder.path(name)).ok().filter(|link| *link != own)
+        });
+        holder
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("/proc/{}/ns/{name}", self.0.id())
+    }
+
+    fn link(&self, name: &str) -> String {
+        fs::read_link(self.path(name)).expect("read the holder's namespace").display().to_string()
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_network_namespace_is_joined_by_path() {
+    let holder = Holder::new(&["--net"], "net");
+    let mut c = Container::sh("readlink /proc/self/ns/net");
+    c.join_namespace("network", &holder.path("net"));
+    c.run().ok().prints(&format!("{}\n", holder.link("net")));
+    c.assert_nothing_left();
+}
+
+#[test]
+fn ipc_and_uts_namespaces_are_joined_by_path() {
+    let holder = Holder::new(&["--ipc", "--uts"], "uts");
+    let mut c = Container::sh("readlink /proc/self/ns/ipc; readlink /proc/self/ns/uts; hostname");
+    c.join_namespace("ipc", &holder.path("ipc"));
+    c.join_namespace("uts", &holder.path("uts"));
+    // The configured hostname is set in the joined namespace.
+    c.run().ok().prints(&format!("{}\n{}\ntare\n", holder.link("ipc"), holder.link("uts")));
+}
+
+#[test]
+fn a_cgroup_namespace_is_joined_by_path() {
+    let holder = Holder::new(&["--cgroup"], "cgroup");
+    let mut c = Container::sh("readlink /proc/self/ns/cgroup");
+    c.join_namespace("cgroup", &holder.path("cgroup"));
+    c.run().ok().prints(&format!("{}\n", holder.link("cgroup")));
+}
+
+#[test]
+fn a_pid_namespace_is_joined_by_path() {
+    let holder = Holder::new(&["--pid", "--fork", "--kill-child"], "pid_for_children");
+    let mut c = Container::sh("readlink /proc/self/ns/pid; [ $$ != 1 ] && echo not the first; cat /proc/1/comm");
+    c.join_namespace("pid", &holder.path("pid_for_children"));
+    c.run().ok().prints(&format!("{}\nnot the first\nsleep\n", holder.link("pid_for_children")));
+    c.args(&["sleep", "1000"]);
+    c.launch();
+    c.delete_force().ok();
+    c.assert_nothing_left();
+    assert!(crate::container::is_alive(i32::try_from(holder.0.id()).expect("a pid")));
+}
+
+#[test]
+fn a_containers_namespaces_are_joined_by_another() {
+    let first = Container::sleeping();
+    first.launch();
+    let pid = first.pid();
+    let mut second = Container::sh("for n in net ipc uts; do readlink /proc/self/ns/$n; done; hostname");
+    second.config.as_object_mut().expect("an object").remove("hostname");
+    for (kind, name) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
+        second.join_namespace(kind, &format!("/proc/{pid}/ns/{name}"));
+    }
+    let links: String = ["net", "ipc", "uts"]
+        .map(|name| format!("{}\n", fs::read_link(format!("/proc/{pid}/ns/{name}")).expect("readlink").display()))
+        .concat();
+    second.run().ok().prints(&format!("{links}tare\n"));
+    assert_eq!(first.status(), "running");
+}
+
+#[test]
+fn the_hosts_pid_namespace_shows_the_hosts_processes() {
+    let mut c = Container::sh("cat /proc/1/comm; readlink /proc/self/ns/pid");
+    c.drop_namespace("pid");
+    let comm = fs::read_to_string("/proc/1/comm").expect("read");
+    let link = fs::read_link("/proc/self/ns/pid").expect("readlink");
+    c.run().ok().prints(&format!("{comm}{}\n", link.display()));
+}
+
+#[test]
+fn a_missing_path_is_named() {
+    let mut c = Container::new();
+    c.join_namespace("network", "/run/netns/nowhere");
+    c.create().fails(&["/run/netns/nowhere", "no such file or directory"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_path_of_another_type_is_refused() {
+    let holder = Holder::new(&["--ipc"], "ipc");
+    let mut c = Container::new();
+    c.join_namespace("network", &holder.path("ipc"));
+    let outcome = c.create().code(1);
+    if crate::runtime::is_tare() {
+        assert!(outcome.stderr.contains(&holder.path("ipc")), "{}", outcome.stderr);
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_type_that_is_there_twice_is_refused() {
+    let mut c = Container::new();
+    c.add_namespace(json!({ "type": "uts" }));
+    c.create().fails(&["duplicate", "uts"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn an_unknown_type_is_refused_naming_it() {
+    let mut c = Container::new();
+    c.add_namespace(json!({ "type": "sideways" }));
+    c.create().fails(&["namespace", "sideways"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_hostname_without_a_uts_namespace_is_refused() {
+    let mut c = Container::new();
+    c.drop_namespace("uts");
+    c.create().fails(&["hostname", "namespace"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_domainname_is_set_in_the_new_uts_namespace() {
+    only_tare!("runc 1.1 does not know domainname");
+    let mut c = Container::sh("cat /proc/sys/kernel/domainname");
+    c.config["domainname"] = json!("tare.example");
+    c.run().ok().prints("tare.example\n");
+}
+
+#[test]
+fn the_hosts_names_stay_as_they_are() {
+    let names = || ["hostname", "domainname"].map(|name| fs::read(format!("/proc/sys/kernel/{name}")).expect("read"));
+    let before = names();
+    Container::new().run().ok();
+    assert_eq!(names(), before);
+}
+
+#[test]
+fn masked_paths_need_a_mount_namespace() {
+    let mut c = Container::new();
+    c.drop_namespace("mount");
+    c.create().fails(&["namespace"]);
+    c.assert_nothing_left();
+}

@@ -1,0 +1,25 @@
+//! Integration tests: the built binary, the real kernel, as root.
+//!
+//! Another runtime is tested by naming it in `TARE_TEST_RUNTIME`: a test that fails on the reference is wrong, or says
+//! with `only_tare!` how the reference differs. One binary holds all of them, with modules named like `src/`.
+
+mod bundle;
+mod cgroup_tree;
+mod cgroups;
+mod cli;
+mod config_errors;
+mod container;
+mod runtime;
+
+mod docker;
+mod hooks;
+mod inside;
+mod kill;
+mod leaks;
+mod lifecycle;
+mod linux;
+mod list;
+mod log;
+mod mounts;
+mod process;
+mod run;

@@ -1,0 +1,187 @@
+//! Bind mounts and their options.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::bundle::mounts_below;
+use crate::container::Container;
+use crate::runtime::{finish, only_tare};
+
+/// A container with a directory `src` beside the bundle that holds a file.
+fn with_source() -> Container {
+    let c = Container::new();
+    fs::create_dir(c.beside("src")).expect("mkdir");
+    fs::write(c.beside("src/file"), "content\n").expect("write");
+    c
+}
+
+fn bind(c: &mut Container, options: &[&str]) {
+    let source = c.beside("src");
+    c.add_mount(json!({ "destination": "/mnt", "type": "bind", "source": source, "options": options }));
+}
+
+/// The options of the mount at /mnt as the container shows them.
+const SHOW: &str = "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f6";
+
+#[test]
+fn a_directory_shows_its_content_both_ways() {
+    let mut c = with_source();
+    bind(&mut c, &["bind", "rw"]);
+    c.script("cat /mnt/file; echo back >/mnt/back");
+    c.run().ok().prints("content\n");
+    assert_eq!(fs::read_to_string(c.beside("src/back")).expect("read"), "back\n");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn the_bind_option_is_enough_without_the_type() {
+    let mut c = with_source();
+    for (kind, options) in [("none", json!(["bind"])), ("", json!(["rbind"]))] {
+        let mut mount = json!({ "destination": "/mnt", "source": c.beside("src"), "options": options });
+        if !kind.is_empty() {
+            mount["type"] = json!(kind);
+        }
+        c.config["mounts"].as_array_mut().expect("a list").truncate(7);
+        c.add_mount(mount);
+        c.script("cat /mnt/file");
+        c.run().ok().prints("content\n");
+    }
+}
+
+#[test]
+fn a_file_is_bound_on_a_file_that_is_created() {
+    let mut c = with_source();
+    let source = c.beside("src/file");
+    c.add_mount(
+        json!({ "destination": "/etc/deep/file", "type": "bind", "source": source, "options": ["bind", "ro"] }),
+    );
+    c.script("cat /etc/deep/file; echo x >/etc/deep/file");
+    let outcome = c.run().code(1);
+    assert_eq!(outcome.stdout, "content\n");
+    assert!(outcome.stderr.contains("Read-only file system"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_relative_source_is_below_the_bundle() {
+    let mut c = Container::sh("cat /mnt/file");
+    fs::create_dir(c.bundle.path().join("data")).expect("mkdir");
+    fs::write(c.bundle.path().join("data/file"), "of the bundle\n").expect("write");
+    c.add_mount(json!({ "destination": "/mnt", "type": "bind", "source": "data", "options": ["bind"] }));
+    c.save();
+    c.finish(c.bundle_command("run", &[]).current_dir("/")).ok().prints("of the bundle\n");
+}
+
+#[test]
+fn a_missing_source_is_named() {
+    let mut c = Container::new();
+    let source = c.beside("nowhere");
+    c.add_mount(json!({ "destination": "/mnt", "type": "bind", "source": source, "options": ["bind"] }));
+    c.create().fails(&["nowhere", "no such file or directory"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn every_flag_is_set() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["bind", "ro"], &["ro"]),
+        (&["bind", "nosuid"], &["rw", "nosuid"]),
+        (&["bind", "nodev"], &["rw", "nodev"]),
+        (&["bind", "noexec"], &["rw", "noexec"]),
+        (&["bind", "ro", "nosuid", "nodev", "noexec"], &["ro", "nosuid", "nodev", "noexec"]),
+        (&["bind", "noatime"], &["rw", "noatime"]),
+        (&["bind", "nodiratime", "relatime"], &["rw", "nodiratime", "relatime"]),
+        (&["bind", "nosuid", "suid"], &["rw"]),
+        (&["bind", "ro", "rw"], &["rw"]),
+        (&["rbind", "ro"], &["ro"]),
+    ];
+    for (options, expected) in cases {
+        let mut c = with_source();
+        bind(&mut c, options);
+        c.script(SHOW);
+        let outcome = c.run().ok();
+        let shown: Vec<&str> = outcome.stdout.trim().split(',').collect();
+        for flag in *expected {
+            assert!(shown.contains(flag), "{options:?} gave {shown:?}");
+        }
+        if !expected.contains(&"nosuid") {
+            assert!(!shown.contains(&"nosuid"), "{options:?} gave {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn noexec_and_nodev_are_enforced() {
+    let mut c = with_source();
+    fs::copy(c.rootfs().join("bin/busybox"), c.beside("src/true")).expect("copy");
+    let device = c.beside("src/null");
+    finish(Command::new("mknod").arg(device).args(["c", "1", "3"]), c.bundle.dir.path()).ok();
+    bind(&mut c, &["bind", "noexec", "nodev"]);
+    c.script("/mnt/true; cat /mnt/null");
+    let outcome = c.run();
+    let denied = outcome.stderr.matches("Permission denied").count();
+    assert_eq!(denied, 2, "{}", outcome.stderr);
+}
+
+/// The test's own mounts are made in a mount namespace of their own: `sh -c` under `unshare -m` runs the runtime.
+fn run_among_mounts(c: &Container, prepare: &str) -> crate::runtime::Outcome {
+    c.save();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-ec", &format!("{prepare}; exec \"$@\""), "sh"]);
+    command.arg(crate::runtime::runtime()).arg("--root").arg(c.bundle.state_root());
+    command.args(["run", "--bundle"]).arg(c.bundle.path()).arg(&c.id).stdin(std::process::Stdio::null());
+    c.finish(command.current_dir(c.bundle.dir.path()))
+}
+
+#[test]
+fn rbind_takes_mounts_below_and_bind_does_not() {
+    let prepare = "mkdir src/below; mount -t tmpfs below src/below; echo deep >src/below/deep";
+    let mut c = with_source();
+    bind(&mut c, &["rbind"]);
+    c.script("cat /mnt/below/deep");
+    run_among_mounts(&c, prepare).ok().prints("deep\n");
+    let mut c = with_source();
+    bind(&mut c, &["bind"]);
+    c.script("ls -A /mnt/below; echo done");
+    run_among_mounts(&c, prepare).ok().prints("done\n");
+    assert!(mounts_below(c.bundle.dir.path()).is_empty());
+}
+
+#[test]
+fn read_only_is_recursive_only_with_rro() {
+    let prepare = "mkdir src/below; mount -t tmpfs below src/below";
+    let mut c = with_source();
+    bind(&mut c, &["rbind", "ro"]);
+    c.script("touch /mnt/below/x && echo written; touch /mnt/x");
+    let outcome = run_among_mounts(&c, prepare).code(1);
+    assert_eq!(outcome.stdout, "written\n", "{}", outcome.stderr);
+    only_tare!("runc 1.1.5 may not know rro on this kernel");
+    let mut c = with_source();
+    bind(&mut c, &["rbind", "rro"]);
+    let outcome = {
+        c.script("touch /mnt/below/x; touch /mnt/x");
+        run_among_mounts(&c, prepare).code(1)
+    };
+    assert_eq!(outcome.stderr.matches("Read-only file system").count(), 2, "{}", outcome.stderr);
+}
+
+#[test]
+fn the_flags_of_the_source_mount_stay_unless_changed() {
+    // A remount must not silently drop nosuid and nodev, nor may "ro" make it fail.
+    let prepare = "mount -t tmpfs -o nosuid,nodev src src; echo content >src/file";
+    let mut c = with_source();
+    bind(&mut c, &["bind"]);
+    c.script(SHOW);
+    let outcome = run_among_mounts(&c, prepare).ok();
+    assert!(outcome.stdout.starts_with("rw,nosuid,nodev"), "{}", outcome.stdout);
+}
+
+#[test]
+fn an_unknown_option_is_not_taken_for_a_flag() {
+    let mut c = Container::new();
+    c.add_mount(json!({ "destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["no_such_option=1"] }));
+    let outcome = c.create().code(1);
+    assert!(outcome.stderr.contains("/mnt"), "{}", outcome.stderr);
+    c.assert_nothing_left();
+}

@@ -1,0 +1,7 @@
+//! `mounts[]`
+
+mod bind;
+mod cgroup;
+mod destination;
+mod filesystem;
+mod propagation;

@@ -1,0 +1,117 @@
+//! `process.args`: finding the program, and the messages when it is not there.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use serde_json::json;
+
+use crate::container::Container;
+
+#[test]
+fn arguments_arrive_as_they_are() {
+    let mut c = Container::new();
+    c.args(&["printf", "[%s]", "a b", "", "$HOME", "'\"\\", "ü"]);
+    c.run().ok().prints("[a b][][$HOME]['\"\\][ü]");
+}
+
+#[test]
+fn the_program_is_looked_up_in_the_containers_path() {
+    let mut c = Container::new();
+    fs::create_dir_all(c.rootfs().join("own/bin")).expect("mkdir");
+    fs::write(c.rootfs().join("own/bin/tool"), "#!/bin/sh\necho found\n").expect("write");
+    fs::set_permissions(c.rootfs().join("own/bin/tool"), PermissionsExt::from_mode(0o755)).expect("chmod");
+    c.config["process"]["env"] = json!(["PATH=/nowhere:/own/bin:/bin"]);
+    c.args(&["tool"]);
+    c.run().ok().prints("found\n");
+    c.config["process"]["env"] = json!(["PATH=/nowhere:/bin"]);
+    c.run().fails(&["tool", "executable file not found in $PATH"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn an_entry_of_path_that_is_not_executable_is_passed_over() {
+    let mut c = Container::new();
+    fs::create_dir_all(c.rootfs().join("first")).expect("mkdir");
+    fs::write(c.rootfs().join("first/tool"), "#!/bin/sh\necho first\n").expect("write");
+    fs::write(c.rootfs().join("bin/tool"), "#!/bin/sh\necho second\n").expect("write");
+    fs::set_permissions(c.rootfs().join("bin/tool"), PermissionsExt::from_mode(0o755)).expect("chmod");
+    c.config["process"]["env"] = json!(["PATH=/first:/bin"]);
+    c.args(&["tool"]);
+    c.run().ok().prints("second\n");
+}
+
+#[test]
+fn a_relative_program_is_found_from_the_working_directory() {
+    let mut c = Container::new();
+    c.config["process"]["cwd"] = json!("/bin");
+    c.args(&["./echo", "fine"]);
+    c.run().ok().prints("fine\n");
+}
+
+#[test]
+fn a_missing_program_fails_create_with_the_words_that_callers_match() {
+    let mut c = Container::new();
+    c.args(&["no-such-tool"]);
+    c.create().fails(&["no-such-tool", "executable file not found in $PATH"]);
+    c.assert_nothing_left();
+    c.args(&["/no/such/tool"]);
+    c.create().fails(&["/no/such/tool", "no such file or directory"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_file_without_execute_permission_is_denied() {
+    let mut c = Container::new();
+    c.args(&["/etc/passwd"]);
+    c.create().fails(&["/etc/passwd", "permission denied"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_directory_is_no_program() {
+    let mut c = Container::new();
+    c.args(&["/etc"]);
+    let outcome = c.create().fails(&["/etc"]);
+    let known = ["is a directory", "permission denied"];
+    assert!(known.iter().any(|words| outcome.stderr.contains(words)), "{}", outcome.stderr);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_dangling_link_is_no_program() {
+    let mut c = Container::new();
+    symlink("/bin/nowhere", c.rootfs().join("bin/tool")).expect("symlink");
+    c.args(&["/bin/tool"]);
+    c.run().fails(&["no such file or directory"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_link_that_leaves_the_rootfs_stays_inside() {
+    let mut c = Container::new();
+    symlink("../../../../../../bin/echo", c.rootfs().join("bin/tool")).expect("symlink");
+    c.args(&["/bin/tool", "echo", "inside"]);
+    // busybox looks at its own name: `tool` is none of its applets, so the link must lead to the container's busybox.
+    let outcome = c.run();
+    assert!(outcome.stderr.contains("applet not found"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_file_that_is_no_program_fails() {
+    let mut c = Container::new();
+    fs::write(c.rootfs().join("bin/noise"), "no magic number\n").expect("write");
+    fs::set_permissions(c.rootfs().join("bin/noise"), PermissionsExt::from_mode(0o755)).expect("chmod");
+    c.args(&["/bin/noise"]);
+    c.run().fails(&["exec format error"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_script_whose_interpreter_is_missing_fails() {
+    let mut c = Container::new();
+    fs::write(c.rootfs().join("bin/script"), "#!/no/interpreter\n").expect("write");
+    fs::set_permissions(c.rootfs().join("bin/script"), PermissionsExt::from_mode(0o755)).expect("chmod");
+    c.args(&["/bin/script"]);
+    c.run().fails(&["no such file or directory"]);
+    c.assert_nothing_left();
+}

@@ -1,0 +1,11 @@
+//! `process.*`
+
+mod args;
+mod capabilities;
+mod cwd;
+mod env;
+mod no_new_privileges;
+mod oom_score_adj;
+mod rlimits;
+mod terminal;
+mod user;
