@@ -35,6 +35,9 @@ pub fn load(bundle: &Path) -> Result<Bundle> {
 
 fn read(path: &Path) -> Result<Spec> {
     let json = fs::read(path).with_context(|| format!("read {path:?}"))?;
+    // A list would do for the parser, which takes the properties in their order then.
+    let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
+    ensure!(first.is_none_or(|&byte| byte == b'{'), "{path:?}: is not a JSON object");
     serde_json::from_slice(&json).map_err(|error| {
         // A second parse finds the property; the first one, which nearly always succeeds, need not keep track.
         match serde_path_to_error::deserialize::<_, Spec>(&mut serde_json::Deserializer::from_slice(&json)) {

@@ -1,6 +1,7 @@
 //! `linux.*` of config.json: a file a property.
 
 pub mod devices;
+pub mod loopback;
 pub mod masked_paths;
 pub mod namespaces;
 pub mod readonly_paths;

@@ -41,7 +41,7 @@ pub fn check(spec: &Spec) -> Result<()> {
     for (index, namespace) in namespaces.iter().enumerate() {
         let name = kind(namespace.typ()).1;
         if namespaces[..index].iter().any(|other| other.typ() == namespace.typ()) {
-            bail!("linux.namespaces[{index}]: type {name:?} is given twice");
+            bail!("linux.namespaces[{index}]: duplicate namespace type {name:?}");
         }
         if let Some(path) = namespace.path() {
             check_absolute(path).with_context(|| format!("linux.namespaces[{index}].path ({name})"))?;

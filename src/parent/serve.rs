@@ -12,6 +12,7 @@ use crate::cgroups::Manager;
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::hooks::{self, Point};
 use crate::linux::seccomp;
+use crate::process::{self, rlimits};
 use crate::protocol::{Parent, Phase, ToInit, ToParent};
 use crate::state::Record;
 use crate::sys::socket::send;
@@ -41,6 +42,10 @@ impl Service<'_> {
                     channel.send(ToInit::HooksDone)?;
                 }
                 ToParent::Terminal(master, name) => terminal = self.hand_over_terminal(master, &name)?,
+                ToParent::Limits => {
+                    rlimits::apply(process::of(self.spec)?, init.pid)?;
+                    channel.send(ToInit::LimitsSet)?;
+                }
                 ToParent::Listener(number) => {
                     self.hand_over_listener(init, number)?;
                     channel.send(ToInit::ListenerTaken)?;
