@@ -224,7 +224,8 @@ pub fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     // Nearly no caller needs this, and asking the definition costs more than the whole parse.
     let unusual = |arg: &OsString| {
         long_option(arg).is_some_and(|(_, value)| {
-            !arg.as_encoded_bytes().starts_with(b"--") || matches!(value, Some("true" | "false" | "1" | "0" | "t" | "f"))
+            !arg.as_encoded_bytes().starts_with(b"--")
+                || matches!(value, Some("true" | "false" | "1" | "0" | "t" | "f"))
         })
     };
     if !args[..end].iter().skip(1).any(unusual) {
@@ -295,7 +296,10 @@ mod tests {
 
     #[test]
     fn a_switch_may_be_told_its_value() {
-        assert_eq!(dashed(&["tare", "-debug=false", "run", "--keep=true", "-no-pivot=false"]), ["tare", "run", "--keep"]);
+        assert_eq!(
+            dashed(&["tare", "-debug=false", "run", "--keep=true", "-no-pivot=false"]),
+            ["tare", "run", "--keep"]
+        );
     }
 
     #[test]

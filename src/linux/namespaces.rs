@@ -64,9 +64,9 @@ pub fn has(spec: &Spec, wanted: Type) -> bool {
 
 /// Does the container get a new namespace of this type?
 pub fn is_new(spec: &Spec, wanted: Type) -> bool {
-    configured(spec)
-        .iter()
-        .any(|namespace| namespace.typ() == wanted && namespace.path().as_ref().is_none_or(|p| p.as_os_str().is_empty()))
+    configured(spec).iter().any(|namespace| {
+        namespace.typ() == wanted && namespace.path().as_ref().is_none_or(|p| p.as_os_str().is_empty())
+    })
 }
 
 fn configured(spec: &Spec) -> &[oci_spec::runtime::LinuxNamespace] {

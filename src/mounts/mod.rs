@@ -42,7 +42,7 @@ pub fn check(spec: &Spec) -> Result<()> {
 
 fn check_one(mount: &Mount) -> Result<()> {
     let destination = mount.destination();
-    
+
     if destination.is_relative() {
         log::warn!("mounts: destination {destination:?} is not absolute; it is taken from the container's root");
     }
@@ -117,7 +117,9 @@ fn change(mount: BorrowedFd<'_>, attributes: &Attributes, recursive: bool) -> Re
     let set = |attributes: &Attributes| set_attributes(mount, attributes, recursive);
     match set(attributes) {
         // In a user namespace the flags that the host has set are locked: those that were not asked away stay.
-        Err(nix::errno::Errno::EPERM) if attributes.set != 0 => set(&Attributes { clear: attributes.set, ..*attributes }),
+        Err(nix::errno::Errno::EPERM) if attributes.set != 0 => {
+            set(&Attributes { clear: attributes.set, ..*attributes })
+        }
         result => result,
     }
     .context("set the mount's attributes")

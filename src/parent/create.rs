@@ -204,7 +204,8 @@ impl Drop for Undo<'_> {
         {
             log::warn!("clean up: {}", one_line(&error));
         }
-        if self.hooks.is_some() && let Ok(record) = self.container.record()
+        if self.hooks.is_some()
+            && let Ok(record) = self.container.record()
             && let Ok(state) = record.state(ContainerState::Stopped)
         {
             hooks::run_all_and_warn(Point::Poststop, self.hooks, &state);

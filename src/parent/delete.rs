@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::ContainerState;
 
+use super::create::Created;
 use crate::cgroups;
 use crate::error::{Context as _, Result, bail, one_line};
-use super::create::Created;
 use crate::hooks::{self, Point, ends_before};
 use crate::state::{Container, Record, Status, status};
 use crate::sys::fd::{pidfd_open, pidfd_send_signal};

@@ -68,7 +68,8 @@ impl Service<'_> {
     fn hand_over_terminal(&self, master: OwnedFd, name: &str) -> Result<Option<OwnedFd>> {
         let Some(path) = self.console_socket else { return Ok(Some(master)) };
         let describe = || format!("--console-socket {path:?}");
-        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).with_context(describe)?;
+        let socket =
+            socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).with_context(describe)?;
         let address = UnixAddr::new(path).with_context(describe)?;
         connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address).with_context(describe)?;
         send(socket.as_fd(), name.as_bytes(), Some(master.as_fd())).with_context(describe)?;

@@ -2,8 +2,8 @@
 
 use oci_spec::runtime::ContainerState;
 
-use crate::error::{Result, bail};
 use super::delete::kill_init;
+use crate::error::{Result, bail};
 use crate::hooks::{self, Point};
 use crate::state::{Container, Record, Status};
 

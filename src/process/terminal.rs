@@ -25,9 +25,13 @@ pub fn is_wanted(process: &Process) -> bool {
 pub fn check_socket(process: &Process, console_socket: Option<&Path>, detached: bool) -> Result<()> {
     match console_socket {
         Some(path) if !is_wanted(process) => bail!("--console-socket {path:?}: process.terminal is not set"),
-        Some(path) if !detached => bail!("--console-socket {path:?}: the terminal is the caller's own without --detach"),
+        Some(path) if !detached => {
+            bail!("--console-socket {path:?}: the terminal is the caller's own without --detach")
+        }
         None if is_wanted(process) && detached => {
-            bail!("process.terminal: cannot allocate a terminal without --console-socket when nobody stays to hold it")
+            bail!(
+                "process.terminal: cannot allocate a terminal without a console socket (--console-socket) when nobody stays to hold it"
+            )
         }
         _ => Ok(()),
     }

@@ -120,7 +120,7 @@ fn its_device_list_denies_a_device_made_inside() {
         docker("mknod /tmp/control c 10 237 && cat /tmp/control; mknod /tmp/zero c 1 5 && head -c1 /tmp/zero | wc -c");
     let outcome = c.run().ok();
     assert_eq!(outcome.stdout, "1\n", "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("/tmp/control: Operation not permitted"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("/tmp/control': Operation not permitted"), "{}", outcome.stderr);
 }
 
 #[test]
