@@ -19,7 +19,7 @@ use crate::linux::seccomp::Filter;
 use crate::linux::{
     devices, loopback, masked_paths, namespaces, namespaces::Namespaces, readonly_paths, rootfs_propagation, sysctl,
 };
-use crate::process::{args, capabilities, cwd, env, no_new_privileges, rlimits, terminal, user};
+use crate::process::{apparmor_profile, args, capabilities, cwd, env, no_new_privileges, rlimits, terminal, user};
 use crate::protocol::{self, ToInit, ToParent};
 use crate::root::{Rootfs, pivot, readonly};
 use crate::state::{Container, Record, gate::Gate};
@@ -91,6 +91,7 @@ impl Init<'_> {
 
         hostname::apply(spec)?;
         loopback::bring_up(spec)?;
+        apparmor_profile::apply(self.process)?;
         sysctl::apply(spec)?;
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;

@@ -88,7 +88,7 @@ pub fn create(options: &Options) -> Result<Created> {
 
     let (channel, init_channel) = protocol::pair()?;
     let entry = cgroup.entry()?;
-    let pid = spawn(&namespaces, &entry, || {
+    let pid = spawn(&bundle.spec, &namespaces, &entry, || {
         // Only closed, not unlocked: the lock is the parent's, and so is its end of the conversation.
         let _ = close(lock.as_raw_fd());
         let _ = close(channel.number());
