@@ -33,7 +33,8 @@ pub fn load(bundle: &Path) -> Result<Bundle> {
     Ok(Bundle { path, rootfs, spec })
 }
 
-fn read(path: &Path) -> Result<Spec> {
+/// Reads a config.json; nothing in it is checked yet.
+pub fn read(path: &Path) -> Result<Spec> {
     let json = fs::read(path).with_context(|| format!("read {path:?}"))?;
     // A list would do for the parser, which takes the properties in their order then.
     let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
@@ -86,13 +87,8 @@ fn check(spec: &Spec) -> Result<()> {
 /// What this version does not build is refused: to run without what was asked for would be worse.
 fn check_built(spec: &Spec) -> Result<()> {
     let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let process = spec.process().as_ref();
     let linux = spec.linux().as_ref();
     let asked = [
-        ("process.selinuxLabel", process.is_some_and(|process| given(process.selinux_label()))),
-        ("process.scheduler", process.is_some_and(|process| process.scheduler().is_some())),
-        ("process.ioPriority", process.is_some_and(|process| process.io_priority().is_some())),
-        ("process.execCPUAffinity", process.is_some_and(|process| process.exec_cpu_affinity().is_some())),
         ("linux.mountLabel", linux.is_some_and(|linux| given(linux.mount_label()))),
         ("linux.personality", linux.is_some_and(|linux| linux.personality().is_some())),
         ("linux.memoryPolicy", linux.is_some_and(|linux| linux.memory_policy().is_some())),

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod create;
 pub mod delete;
+pub mod exec;
 pub mod features;
 pub mod kill;
 pub mod list;
@@ -50,6 +51,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
             sealed_exe::ensure_sealed()?;
             let options = args.create.options(root, kind(&cli.global), args.detach)?;
             run::run(&options, args.keep, !args.no_subreaper)
+        }
+        Some(Command::Exec(args)) => {
+            sealed_exe::ensure_sealed()?;
+            exec::run(root, args)
         }
         Some(Command::Start(args)) => start::run(&root, &args.id).map(|()| 0),
         Some(Command::State(args)) => state::run(&root, &args.id).map(|()| 0),

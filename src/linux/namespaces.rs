@@ -68,6 +68,28 @@ pub fn is_new(spec: &Spec, wanted: Type) -> bool {
     })
 }
 
+/// The types of namespace that the container has, new or joined, as config.json names them.
+pub fn names(spec: &Spec) -> Vec<String> {
+    configured(spec).iter().map(|namespace| kind(namespace.typ()).1.to_owned()).collect()
+}
+
+/// The flags of these types.
+pub fn flags(names: &[String]) -> CloneFlags {
+    KINDS.iter().filter(|kind| names.iter().any(|name| name == kind.1)).map(|kind| kind.2).collect()
+}
+
+/// Runs something whose child is born in the pid namespace of a container's init, if that is one of these.
+pub fn for_child_of<T>(init: &OwnedFd, namespaces: CloneFlags, spawn: impl FnOnce() -> Result<T>) -> Result<T> {
+    if !namespaces.contains(CloneFlags::CLONE_NEWPID) {
+        return spawn();
+    }
+    let own = open_own("pid")?;
+    setns(init, CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;
+    let spawned = spawn();
+    setns(own, CloneFlags::CLONE_NEWPID).context("return to the own pid namespace")?;
+    spawned
+}
+
 fn configured(spec: &Spec) -> &[oci_spec::runtime::LinuxNamespace] {
     spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default()
 }

@@ -15,7 +15,8 @@ use crate::config::{self, Bundle};
 use crate::error::{Context as _, Result, anyhow, one_line};
 use crate::hooks::{self, Point};
 use crate::init::create::Init;
-use crate::linux::namespaces::{Namespaces, is_new};
+use crate::init::program::Launch;
+use crate::linux::namespaces::{self, Namespaces, is_new};
 use crate::linux::seccomp::{self, Filter};
 use crate::linux::uid_mappings;
 use crate::process::{self, oom_score_adj, terminal};
@@ -88,26 +89,30 @@ pub fn create(options: &Options) -> Result<Created> {
 
     let (channel, init_channel) = protocol::pair()?;
     let entry = cgroup.entry()?;
-    let pid = spawn(&bundle.spec, &namespaces, &entry, || {
+    let story = || {
         // Only closed, not unlocked: the lock is the parent's, and so is its end of the conversation.
         let _ = close(lock.as_raw_fd());
         let _ = close(channel.number());
         let init = Init {
             bundle: &bundle,
-            process,
+            launch: Launch {
+                process,
+                filter: filter.as_ref(),
+                channel: init_channel,
+                user_namespace: namespaces.new_user(),
+                preserved_fds: options.preserved_fds,
+            },
             container: &container,
             record: &record,
             namespaces: &namespaces,
             cgroup: &entry,
-            filter: filter.as_ref(),
-            channel: init_channel,
             no_pivot: options.no_pivot,
             no_new_keyring: options.no_new_keyring,
-            preserved_fds: options.preserved_fds,
         };
         init.run()
-    })?;
-    let init = undo.init.insert(pid);
+    };
+    let init = namespaces.for_child(&bundle.spec, || spawn(namespaces.clone_flags(), &entry, story))?;
+    let init = undo.init.insert(init);
     drop(entry);
 
     log::debug!("init of {:?} is pid {} on the host", options.id, init.pid);
@@ -126,7 +131,7 @@ pub fn create(options: &Options) -> Result<Created> {
     let hooks = bundle.spec.hooks().as_ref();
     undo.hooks = hooks;
     let console_socket = options.console_socket.as_deref();
-    let service = Service { spec: &bundle.spec, record: &record, console_socket };
+    let service = Service { spec: &bundle.spec, process, record: &record, console_socket };
     let terminal = service.run(&channel, init, cgroup.as_ref())?;
     if let Some(path) = &options.pid_file {
         pid_file::write(path, init.pid)?;
@@ -135,7 +140,8 @@ pub fn create(options: &Options) -> Result<Created> {
     Ok(Created { container, record, init, terminal, lock })
 }
 
-fn prepare_filter(spec: &Spec, root: &Path) -> Result<Option<Filter>> {
+/// The compiled seccomp profile of a configuration.
+pub fn prepare_filter(spec: &Spec, root: &Path) -> Result<Option<Filter>> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
     seccomp::prepare(profile, Some(&root.join(".cache/seccomp"))).map(Some).context("linux.seccomp")
 }
@@ -163,6 +169,7 @@ fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Record {
         init_process_pid: 0,
         init_process_start: 0,
         private_pid_namespace: is_new(&bundle.spec, LinuxNamespaceType::Pid),
+        namespaces: namespaces::names(&bundle.spec),
         cgroup,
         annotations: bundle.spec.annotations().clone(),
         hooks: Some(later).filter(|hooks| *hooks != Hooks::default()),

@@ -31,6 +31,8 @@ pub struct Record {
     pub init_process_start: u64,
     /// Its pid namespace ends with init, and all its processes with it.
     pub private_pid_namespace: bool,
+    /// The types of namespace that it has of its own, for `exec` to join.
+    pub namespaces: Vec<String>,
     /// Where its cgroup is.
     pub cgroup: Placement,
     /// The configuration's annotations.

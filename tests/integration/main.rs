@@ -12,6 +12,7 @@ mod container;
 mod runtime;
 
 mod docker;
+mod exec;
 mod hooks;
 mod inside;
 mod kill;
