@@ -275,9 +275,23 @@ pub struct Spec {
     pub rootless: bool,
 }
 
+/// Whether the command is one that enters a container, by a look that costs nothing next to parsing. It is a guess: an
+/// option that is not known here may hide the command.
+pub fn enters_a_container(args: &[OsString]) -> bool {
+    let mut args = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default());
+    while let Some(arg) = args.next() {
+        match arg.trim_start_matches('-') {
+            "create" | "exec" | "run" if !arg.starts_with('-') => return true,
+            "root" | "log" | "log-format" | "cgroup-manager" if arg.starts_with('-') => drop(args.next()),
+            _ if arg.starts_with('-') => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
 /// Accepts long options with one dash, as Go's flag package does and callers of runc rely on (`-no-subreaper`).
-pub fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut args: Vec<OsString> = args.collect();
+pub fn with_two_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
     let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len()).min(end_of_exec(&args));
     // Nearly no caller needs this, and asking the definition costs more than the whole parse.
     let unusual = |arg: &OsString| {
@@ -354,7 +368,17 @@ mod tests {
     use super::*;
 
     fn dashed(args: &[&str]) -> Vec<OsString> {
-        with_two_dashes(args.iter().map(OsString::from))
+        with_two_dashes(args.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn the_command_is_found_behind_the_flags() {
+        let enters = |line: &str| enters_a_container(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert!(enters("tare run x"));
+        assert!(enters("tare --root /x -log-format json --log=/y --debug create -b . x"));
+        assert!(!enters("tare --root run state x"));
+        assert!(!enters("tare state run"));
+        assert!(!enters("tare --version"));
     }
 
     #[test]
