@@ -88,6 +88,12 @@ pub enum Command {
     Run(Run),
     /// Run a further program in a container
     Exec(Exec),
+    /// Stop all processes of a container for a while
+    Pause(Id),
+    /// Let the processes of a paused container go on
+    Resume(Id),
+    /// List the processes of a container
+    Ps(Ps),
     /// Print the state of a container as JSON
     State(Id),
     /// Send a signal to a container's init
@@ -255,13 +261,27 @@ pub struct List {
     pub quiet: bool,
 }
 
-/// `list --format`
+/// `--format` of `list` and `ps`
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ListFormat {
     /// Columns for a person
     Table,
     /// An array of states
     Json,
+}
+
+/// Flags of `ps`.
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Form of the list
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    pub format: ListFormat,
+    /// The container's id
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+    /// Arguments for ps(1), which makes the table [default: -ef]
+    #[arg(value_name = "PS_OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub options: Vec<String>,
 }
 
 /// Flags of `spec`.
@@ -310,10 +330,10 @@ pub fn with_two_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
     program.into_iter().chain(understood).chain(rest).collect()
 }
 
-/// Where the arguments of the program of `exec` begin, which are not ours to understand: after the first one behind the
+/// Where the arguments of the program of `exec`, or of ps(1), begin, which are not ours to understand: after the first one behind the
 /// command that is neither an option nor, as far as can be told without the definition, an option's value.
 fn end_of_exec(args: &[OsString]) -> usize {
-    let Some(exec) = args.iter().position(|arg| arg == "exec") else { return args.len() };
+    let Some(exec) = args.iter().position(|arg| arg == "exec" || arg == "ps") else { return args.len() };
     const SWITCHES: &[&str] = &["tty", "t", "detach", "d", "no-new-privs", "ignore-paused"];
     let mut rest = args.iter().enumerate().skip(exec + 1);
     while let Some((index, arg)) = rest.next() {

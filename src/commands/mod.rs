@@ -8,6 +8,9 @@ pub mod features;
 pub mod kill;
 pub mod list;
 pub mod manual;
+pub mod pause;
+pub mod ps;
+pub mod resume;
 pub mod run;
 pub mod spec;
 pub mod start;
@@ -62,6 +65,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
             exec::run(root, args)
         }
         Some(Command::Start(args)) => start::run(&root, &args.id).map(|()| 0),
+        Some(Command::Pause(args)) => pause::run(&root, &args.id).map(|()| 0),
+        Some(Command::Resume(args)) => resume::run(&root, &args.id).map(|()| 0),
+        Some(Command::Ps(args)) => ps::run(&root, &args).map(|()| 0),
         Some(Command::State(args)) => state::run(&root, &args.id).map(|()| 0),
         Some(Command::Kill(args)) => kill::run(&root, &args.id, &args.signal, args.all).map(|()| 0),
         Some(Command::Delete(args)) => delete::run(&root, &args.ids, args.force),

@@ -32,7 +32,7 @@ pub fn delete(container: &Container, force: bool) -> Result<()> {
     match container.status(&record)? {
         Status::Stopped => {}
         Status::Created => kill_init(&record)?,
-        Status::Running | Status::Creating if force => kill_init(&record)?,
+        Status::Running | Status::Paused | Status::Creating if force => kill_init(&record)?,
         status => bail!("cannot delete container {:?} that is not stopped: {status}", record.id),
     }
     // A maker whose init was just killed cleans up itself, while it holds the lock.
@@ -66,6 +66,7 @@ pub fn kill_init(record: &Record) -> Result<()> {
     }
     // ESRCH: it ended on its own.
     let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    cgroups::reopen(&record.cgroup)?.thaw_the_killed()?;
     if !ends_before(&pidfd, Instant::now() + PATIENCE).context("wait for init's end")? {
         bail!("container {:?}: init (pid {pid}) did not end {} s after SIGKILL", record.id, PATIENCE.as_secs());
     }

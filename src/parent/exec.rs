@@ -52,10 +52,9 @@ pub fn exec(
     let cgroup = cgroups::reopen(&record.cgroup)?;
     match container.status(record)? {
         Status::Created | Status::Running => {}
+        Status::Paused if options.ignore_paused => {}
+        Status::Paused => bail!("cannot exec in a paused container (use --ignore-paused to override)"),
         Status::Stopped | Status::Creating => bail!("cannot exec in a stopped container"),
-    }
-    if !options.ignore_paused && cgroup.is_frozen()? {
-        bail!("cannot exec in a paused container (use --ignore-paused to override)");
     }
     let filter = super::create::prepare_filter(spec, &options.root)?;
     let init = pidfd_open(record.init_process_pid).context("cannot exec in a stopped container")?;

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::fs;
 
-use oci_spec::runtime::ContainerState;
-
 use super::{Container, Record};
+use crate::cgroups;
 use crate::error::{Context as _, Result};
 
 /// What a container is doing.
@@ -17,25 +16,21 @@ pub enum Status {
     Created,
     /// The program runs.
     Running,
+    /// The program runs, but its cgroup is frozen: runc's addition to the specification's words.
+    Paused,
     /// Init is gone, or a zombie.
     Stopped,
 }
 
-impl Status {
-    /// The specification's word for it.
-    pub fn oci(self) -> ContainerState {
-        match self {
-            Self::Creating => ContainerState::Creating,
-            Self::Created => ContainerState::Created,
-            Self::Running => ContainerState::Running,
-            Self::Stopped => ContainerState::Stopped,
-        }
-    }
-}
-
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.oci().fmt(f)
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
     }
 }
 
@@ -49,7 +44,10 @@ impl Container {
         if !is_alive(record.init_process_pid, record.init_process_start)? {
             return Ok(Status::Stopped);
         }
-        Ok(if self.is_gated()? { Status::Created } else { Status::Running })
+        if self.is_gated()? {
+            return Ok(Status::Created);
+        }
+        Ok(if cgroups::reopen(&record.cgroup)?.is_frozen()? { Status::Paused } else { Status::Running })
     }
 }
 

@@ -22,5 +22,6 @@ mod linux;
 mod list;
 mod log;
 mod mounts;
+mod pause;
 mod process;
 mod run;
