@@ -97,12 +97,15 @@ impl Init<'_> {
         }
         user::set_umask(self.process);
         no_new_privileges::apply(self.process)?;
-        // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.
-        self.confine(!no_new_privileges::is_set(self.process))?;
         self.limit_resources()?;
-        self.become_the_containers_user()?;
-        let program = self.prepare_program()?;
         self.close_descriptors()?;
+        let inside = cwd::enter(self.process)?;
+        // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go. Profiles are written for programs: as
+        // much as possible of what init does is done by now, so that they need not allow it.
+        self.confine(!no_new_privileges::is_set(self.process))?;
+        self.become_the_containers_user(inside)?;
+        let program = self.prepare_program()?;
+        self.reset_signals()?;
         self.confine(no_new_privileges::is_set(self.process))?;
 
         self.channel.send(&ToParent::Waiting)?;
@@ -209,9 +212,8 @@ impl Init<'_> {
         self.channel.wait_for(ToInit::LimitsSet)
     }
 
-    fn become_the_containers_user(&self) -> Result<()> {
+    fn become_the_containers_user(&self, inside: bool) -> Result<()> {
         let capabilities = capabilities::Sets::of(self.process);
-        let inside = cwd::enter(self.process)?;
         capabilities.apply_bounding()?;
         user::own_streams(self.process)?;
         user::become_user(self.process)?;
@@ -233,10 +235,15 @@ impl Init<'_> {
         })
     }
 
-    /// From here on, whatever is open and not the program's to have closes when it is executed (CVE-2024-21626).
+    /// Whatever is open and not the program's to have closes when it is executed (CVE-2024-21626). What init opens after
+    /// this is close-on-exec from the beginning.
     fn close_descriptors(&self) -> Result<()> {
-        sys::fd::cloexec_from(3 + self.preserved_fds).context("close_range")?;
-        // What the runtime's language set up for itself must not be the program's.
+        sys::fd::cloexec_from(3 + self.preserved_fds).context("close_range")
+    }
+
+    /// What the runtime's language set up for itself must not be the program's. Late: a warning of init's own to a pipe
+    /// that nobody reads must not kill it.
+    fn reset_signals(&self) -> Result<()> {
         sys::fd::default_signal(Signal::SIGPIPE).context("reset SIGPIPE")?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("reset the signal mask")
     }
