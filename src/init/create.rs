@@ -16,7 +16,7 @@ use crate::hooks::{self, Point};
 use crate::linux::{
     devices, loopback, masked_paths, namespaces, namespaces::Namespaces, readonly_paths, rootfs_propagation, sysctl,
 };
-use crate::process::{apparmor_profile, args, cwd, no_new_privileges, terminal, user};
+use crate::process::{apparmor_profile, args, cwd, terminal};
 use crate::protocol::{ToInit, ToParent};
 use crate::root::{Rootfs, pivot, readonly};
 use crate::state::{Container, Record, gate::Gate};
@@ -90,15 +90,7 @@ impl Init<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
-        user::set_umask(self.launch.process);
-        no_new_privileges::apply(self.launch.process)?;
-        // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.
-        self.launch.confine(!no_new_privileges::is_set(self.launch.process))?;
-        self.launch.limit_resources()?;
-        self.launch.become_the_containers_user()?;
-        let program = self.launch.prepare_program()?;
-        self.launch.close_descriptors()?;
-        self.launch.confine(no_new_privileges::is_set(self.launch.process))?;
+        let program = self.launch.give_up_privileges()?;
 
         self.launch.channel.send(&ToParent::Waiting)?;
         self.wait_at_the_gate(&gate, program)

@@ -12,7 +12,7 @@ use super::keyring;
 use super::program::Launch;
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, bail, one_line};
-use crate::process::{apparmor_profile, args, no_new_privileges, terminal, user};
+use crate::process::{apparmor_profile, args, terminal};
 use crate::protocol::ToParent;
 use crate::root::Rootfs;
 use crate::sys;
@@ -54,14 +54,7 @@ impl Exec<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
-        user::set_umask(process);
-        no_new_privileges::apply(process)?;
-        self.launch.confine(!no_new_privileges::is_set(process))?;
-        self.launch.limit_resources()?;
-        self.launch.become_the_containers_user()?;
-        let program = self.launch.prepare_program()?;
-        self.launch.close_descriptors()?;
-        self.launch.confine(no_new_privileges::is_set(process))?;
+        let program = self.launch.give_up_privileges()?;
         self.launch.channel.send(&ToParent::Waiting)?;
         let errno = program.execute();
         bail!("exec {}: {}", program.path.to_string_lossy(), args::go_words(errno))

@@ -11,7 +11,7 @@ use oci_spec::runtime::Process;
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, anyhow, bail, words};
 use crate::linux::seccomp::Filter;
-use crate::process::{args, capabilities, cwd, env, rlimits, user};
+use crate::process::{args, capabilities, cwd, env, no_new_privileges, rlimits, user};
 use crate::protocol::{self, ToInit, ToParent};
 use crate::sys;
 
@@ -60,8 +60,26 @@ impl Launch<'_> {
         setresuid(uid, uid, uid).context("linux.uidMappings: become user 0 (is 0 mapped?)")
     }
 
+    /// Gives up all that the program is not to have, and gets it ready to be executed.
+    pub fn give_up_privileges(&self) -> Result<Program> {
+        let privileged_filter = !no_new_privileges::is_set(self.process);
+        user::set_umask(self.process);
+        no_new_privileges::apply(self.process)?;
+        self.limit_resources()?;
+        self.close_descriptors()?;
+        let inside = cwd::enter(self.process)?;
+        // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go. Profiles are written for programs: as
+        // much as possible of what init does is done by now, so that they need not allow it.
+        self.confine(privileged_filter)?;
+        self.become_the_containers_user(inside)?;
+        let program = self.find_program()?;
+        self.reset_signals()?;
+        self.confine(!privileged_filter)?;
+        Ok(program)
+    }
+
     /// Loads the seccomp filter, if this is its moment.
-    pub fn confine(&self, now: bool) -> Result<()> {
+    fn confine(&self, now: bool) -> Result<()> {
         let Some(filter) = self.filter.filter(|_| now) else { return Ok(()) };
         if let Some(listener) = filter.load()? {
             self.channel.send(&ToParent::Listener(listener.as_raw_fd()))?;
@@ -70,8 +88,7 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// Sets process.rlimits, or has the parent set them where this process may not.
-    pub fn limit_resources(&self) -> Result<()> {
+    fn limit_resources(&self) -> Result<()> {
         if !self.user_namespace || self.process.rlimits().is_none() {
             return rlimits::apply(self.process, 0);
         }
@@ -79,10 +96,8 @@ impl Launch<'_> {
         self.channel.wait_for(ToInit::LimitsSet)
     }
 
-    /// Gives up all that process.user and process.capabilities do not name, in the working directory.
-    pub fn become_the_containers_user(&self) -> Result<()> {
+    fn become_the_containers_user(&self, inside: bool) -> Result<()> {
         let capabilities = capabilities::Sets::of(self.process);
-        let inside = cwd::enter(self.process)?;
         capabilities.apply_bounding()?;
         user::own_streams(self.process)?;
         user::become_user(self.process)?;
@@ -92,8 +107,7 @@ impl Launch<'_> {
         capabilities.apply()
     }
 
-    /// Finds the program, and gets its arguments and environment ready.
-    pub fn prepare_program(&self) -> Result<Program> {
+    fn find_program(&self) -> Result<Program> {
         let environment = env::prepare(self.process, || user::home(self.process));
         let arguments = self.process.args().as_deref().unwrap_or_default();
         let Some(name) = arguments.first() else { bail!("process.args: must name a program") };
@@ -105,10 +119,15 @@ impl Launch<'_> {
         })
     }
 
-    /// From here on, whatever is open and not the program's to have closes when it is executed (CVE-2024-21626).
-    pub fn close_descriptors(&self) -> Result<()> {
-        sys::fd::cloexec_from(3 + self.preserved_fds).context("close_range")?;
-        // What the runtime's language set up for itself must not be the program's.
+    /// Whatever is open and not the program's to have closes when it is executed (CVE-2024-21626). What init opens after
+    /// this is close-on-exec from the beginning.
+    fn close_descriptors(&self) -> Result<()> {
+        sys::fd::cloexec_from(3 + self.preserved_fds).context("close_range")
+    }
+
+    /// What the runtime's language set up for itself must not be the program's. Late: a warning of init's own to a pipe
+    /// that nobody reads must not kill it.
+    fn reset_signals(&self) -> Result<()> {
         sys::fd::default_signal(Signal::SIGPIPE).context("reset SIGPIPE")?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("reset the signal mask")
     }

@@ -7,7 +7,8 @@ use crate::runtime::{eventually, only_tare};
 
 /// A container that counts on and on, in a file.
 fn counting() -> Container {
-    let mut c = Container::sh("i=0; while :; do i=$((i+1)); echo $i >/dev/shm/next; mv /dev/shm/next /dev/shm/count; done");
+    let mut c =
+        Container::sh("i=0; while :; do i=$((i+1)); echo $i >/dev/shm/next; mv /dev/shm/next /dev/shm/count; done");
     c.config["process"]["args"][0] = "sh".into();
     c.launch();
     c
