@@ -68,7 +68,6 @@ impl Init<'_> {
         self.enter_cgroup()?;
         self.namespaces.join()?;
         self.become_root_of_the_user_namespace()?;
-        self.outlive_the_parent()?;
         self.lead_a_session()?;
 
         let propagation = rootfs_propagation::of_the_host(spec)?;
@@ -78,6 +77,7 @@ impl Init<'_> {
         mounts::mount_all(spec, self.surroundings(&rootfs))?;
         devices::make(spec, &rootfs)?;
         cwd::make(self.process, &rootfs)?;
+        self.outlive_the_parent()?;
         self.let_the_parent_run_its_hooks()?;
         self.run_hooks(Point::CreateContainer, ContainerState::Creating)?;
         let terminal = self.open_terminal(&rootfs)?;
@@ -115,6 +115,7 @@ impl Init<'_> {
             .map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))
     }
 
+    /// Waited for as late as can be: the parent writes its record while init mounts.
     fn outlive_the_parent(&self) -> Result<()> {
         self.channel.wait_for(ToInit::Recorded)?;
         prctl::set_death_signal(0).map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))

@@ -108,7 +108,6 @@ pub fn create(options: &Options) -> Result<Created> {
         init.run()
     })?;
     let init = undo.init.insert(pid);
-    drop(entry);
 
     log::debug!("init of {:?} is pid {} on the host", options.id, init.pid);
     oom_score_adj::apply(process, init.pid)?;
@@ -120,6 +119,7 @@ pub fn create(options: &Options) -> Result<Created> {
     record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();
     container.save(&record)?;
     channel.send(ToInit::Recorded)?;
+    drop(entry);
 
     // Init mounts meanwhile; the limits are there before any hook, and before the program.
     cgroup.apply(&resources)?;
