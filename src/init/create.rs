@@ -62,7 +62,6 @@ impl Init<'_> {
             self.launch.channel.wait_for(ToInit::Mapped)?;
         }
         self.launch.become_root_of_the_user_namespace()?;
-        self.launch.outlive_the_parent()?;
         self.lead_a_session()?;
 
         let propagation = rootfs_propagation::of_the_host(spec)?;
@@ -72,6 +71,7 @@ impl Init<'_> {
         mounts::mount_all(spec, self.surroundings(&rootfs))?;
         devices::make(spec, &rootfs)?;
         cwd::make(self.launch.process, &rootfs)?;
+        self.launch.outlive_the_parent()?;
         self.let_the_parent_run_its_hooks()?;
         self.run_hooks(Point::CreateContainer, ContainerState::Creating)?;
         let terminal = self.open_terminal(&rootfs)?;

@@ -36,7 +36,8 @@ impl Launch<'_> {
             .map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))
     }
 
-    /// Waits until others know of this process, and lives on if the parent then dies.
+    /// Waits until others know of this process, and lives on if the parent then dies. As late as can be: the parent
+    /// writes its record meanwhile.
     pub fn outlive_the_parent(&self) -> Result<()> {
         self.channel.wait_for(ToInit::Recorded)?;
         prctl::set_death_signal(0).map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))

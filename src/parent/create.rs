@@ -113,7 +113,6 @@ pub fn create(options: &Options) -> Result<Created> {
     };
     let init = namespaces.for_child(&bundle.spec, || spawn(namespaces.clone_flags(), &entry, story))?;
     let init = undo.init.insert(init);
-    drop(entry);
 
     log::debug!("init of {:?} is pid {} on the host", options.id, init.pid);
     oom_score_adj::apply(process, init.pid)?;
@@ -125,6 +124,7 @@ pub fn create(options: &Options) -> Result<Created> {
     record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();
     container.save(&record)?;
     channel.send(ToInit::Recorded)?;
+    drop(entry);
 
     // Init mounts meanwhile; the limits are there before any hook, and before the program.
     cgroup.apply(&resources)?;

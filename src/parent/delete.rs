@@ -35,6 +35,11 @@ pub fn delete(container: &Container, force: bool) -> Result<()> {
         Status::Running | Status::Paused | Status::Creating if force => kill_init(&record)?,
         status => bail!("cannot delete container {:?} that is not stopped: {status}", record.id),
     }
+    delete_killed(container)
+}
+
+/// Deletes a container whose init has ended, or is to be killed without a question.
+pub fn delete_killed(container: &Container) -> Result<()> {
     // A maker whose init was just killed cleans up itself, while it holds the lock.
     let _lock = container.lock()?;
     let Some(record) = container.load()? else { return container.remove() };

@@ -1,7 +1,8 @@
 //! A container's status (runtime.md, "State"), from what is true now.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 
 use super::{Container, Record};
 use crate::cgroups;
@@ -63,8 +64,10 @@ pub fn start_time(pid: i32) -> Result<Option<u64>> {
 
 fn read_stat(pid: i32) -> Result<Option<(u8, u64)>> {
     let path = format!("/proc/{pid}/stat");
-    match fs::read(&path) {
-        Ok(stat) => Ok(parse_stat(&stat)),
+    // Some 300 bytes, given out by one read(2): what grows a buffer for them would make six.
+    let mut stat = [0; 1024];
+    match File::open(&path).and_then(|mut file| file.read(&mut stat)) {
+        Ok(length) => Ok(parse_stat(&stat[..length])),
         // ESRCH: it ended between open and read.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {path}")),
