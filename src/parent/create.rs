@@ -82,10 +82,10 @@ pub fn create(options: &Options) -> Result<Created> {
     container.make_gate()?;
     let resources = resources(&bundle.spec);
     cgroup.create(Some(&resources))?;
+    let cgroup = undo.cgroup.insert(cgroup);
     record.cgroup = cgroup.placement().clone();
     // While nothing is in it: between two writes of the v1 list everything is denied.
     cgroup.apply_devices(&resources)?;
-    let cgroup = undo.cgroup.insert(cgroup);
 
     let (channel, init_channel) = protocol::pair()?;
     let entry = cgroup.entry()?;
