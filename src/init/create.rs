@@ -92,12 +92,15 @@ impl Init<'_> {
         }
         user::set_umask(self.launch.process);
         no_new_privileges::apply(self.launch.process)?;
-        // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.
-        self.launch.confine(!no_new_privileges::is_set(self.launch.process))?;
         self.launch.limit_resources()?;
-        self.launch.become_the_containers_user()?;
-        let program = self.launch.prepare_program()?;
         self.launch.close_descriptors()?;
+        let inside = cwd::enter(self.launch.process)?;
+        // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go. Profiles are written for programs: as
+        // much as possible of what init does is done by now, so that they need not allow it.
+        self.launch.confine(!no_new_privileges::is_set(self.launch.process))?;
+        self.launch.become_the_containers_user(inside)?;
+        let program = self.launch.prepare_program()?;
+        self.launch.reset_signals()?;
         self.launch.confine(no_new_privileges::is_set(self.launch.process))?;
 
         self.launch.channel.send(&ToParent::Waiting)?;

@@ -12,7 +12,7 @@ use super::keyring;
 use super::program::Launch;
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, bail, one_line};
-use crate::process::{apparmor_profile, args, no_new_privileges, terminal, user};
+use crate::process::{apparmor_profile, args, cwd, no_new_privileges, terminal, user};
 use crate::protocol::ToParent;
 use crate::root::Rootfs;
 use crate::sys;
@@ -56,11 +56,13 @@ impl Exec<'_> {
         }
         user::set_umask(process);
         no_new_privileges::apply(process)?;
-        self.launch.confine(!no_new_privileges::is_set(process))?;
         self.launch.limit_resources()?;
-        self.launch.become_the_containers_user()?;
-        let program = self.launch.prepare_program()?;
         self.launch.close_descriptors()?;
+        let inside = cwd::enter(process)?;
+        self.launch.confine(!no_new_privileges::is_set(process))?;
+        self.launch.become_the_containers_user(inside)?;
+        let program = self.launch.prepare_program()?;
+        self.launch.reset_signals()?;
         self.launch.confine(no_new_privileges::is_set(process))?;
         self.launch.channel.send(&ToParent::Waiting)?;
         let errno = program.execute();

@@ -79,10 +79,10 @@ impl Launch<'_> {
         self.channel.wait_for(ToInit::LimitsSet)
     }
 
-    /// Gives up all that process.user and process.capabilities do not name, in the working directory.
-    pub fn become_the_containers_user(&self) -> Result<()> {
+    /// Gives up all that process.user and process.capabilities do not name, and if it is not `inside` the working
+    /// directory yet, enters that as the user.
+    pub fn become_the_containers_user(&self, inside: bool) -> Result<()> {
         let capabilities = capabilities::Sets::of(self.process);
-        let inside = cwd::enter(self.process)?;
         capabilities.apply_bounding()?;
         user::own_streams(self.process)?;
         user::become_user(self.process)?;
@@ -105,10 +105,15 @@ impl Launch<'_> {
         })
     }
 
-    /// From here on, whatever is open and not the program's to have closes when it is executed (CVE-2024-21626).
+    /// Whatever is open and not the program's to have closes when it is executed (CVE-2024-21626). What is opened after
+    /// this is close-on-exec from the beginning.
     pub fn close_descriptors(&self) -> Result<()> {
-        sys::fd::cloexec_from(3 + self.preserved_fds).context("close_range")?;
-        // What the runtime's language set up for itself must not be the program's.
+        sys::fd::cloexec_from(3 + self.preserved_fds).context("close_range")
+    }
+
+    /// What the runtime's language set up for itself must not be the program's. Late: a warning of the runtime's own to a
+    /// pipe that nobody reads must not kill it.
+    pub fn reset_signals(&self) -> Result<()> {
         sys::fd::default_signal(Signal::SIGPIPE).context("reset SIGPIPE")?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("reset the signal mask")
     }
