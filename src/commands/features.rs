@@ -33,7 +33,7 @@ const BUILT: Built = Built {
     cgroup_v2: true,
     cgroup_systemd: false,
     cgroup_systemd_user: false,
-    cgroup_rdma: false,
+    cgroup_rdma: true,
     apparmor: true,
     selinux: false,
     intel_rdt: false,
