@@ -18,7 +18,7 @@ use crate::linux::{
 };
 use crate::process::{apparmor_profile, args, cwd, terminal};
 use crate::protocol::{ToInit, ToParent};
-use crate::root::{Rootfs, pivot, readonly};
+use crate::root::{Rootfs, on_host, pivot, readonly};
 use crate::state::{Container, Record, gate::Gate};
 use crate::sys;
 use crate::{hostname, mounts};
@@ -65,7 +65,9 @@ impl Init<'_> {
         self.lead_a_session()?;
 
         let propagation = rootfs_propagation::of_the_host(spec)?;
-        pivot::cut_host_propagation(propagation)?;
+        if self.has_own_mounts() {
+            pivot::cut_host_propagation(propagation)?;
+        }
         let rootfs = pivot::mount_rootfs(&self.bundle.rootfs, propagation)?;
         umask(Mode::empty());
         mounts::mount_all(spec, self.surroundings(&rootfs))?;
@@ -113,6 +115,10 @@ impl Init<'_> {
         }
     }
 
+    fn has_own_mounts(&self) -> bool {
+        namespaces::has(&self.bundle.spec, LinuxNamespaceType::Mount)
+    }
+
     fn let_the_parent_run_its_hooks(&self) -> Result<()> {
         let hooks = self.bundle.spec.hooks().as_ref();
         if Point::Prestart.of(hooks).is_empty() && Point::CreateRuntime.of(hooks).is_empty() {
@@ -144,6 +150,8 @@ impl Init<'_> {
 
     fn change_root(&self, rootfs: &Rootfs) -> Result<()> {
         match self.no_pivot {
+            // Anything else would change the host's root.
+            _ if !self.has_own_mounts() => on_host::enter(rootfs.fd()),
             true => pivot::move_root(rootfs.fd()),
             false => pivot::pivot(rootfs, rootfs_propagation::of_the_host(&self.bundle.spec)?),
         }

@@ -1,7 +1,8 @@
 //! The story of a further program in a running container.
 
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
@@ -14,7 +15,7 @@ use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, bail, one_line};
 use crate::process::{apparmor_profile, args, terminal};
 use crate::protocol::ToParent;
-use crate::root::Rootfs;
+use crate::root::{Rootfs, on_host};
 use crate::sys;
 
 /// What the new process has of the parent's, by being a copy of it.
@@ -27,6 +28,8 @@ pub struct Exec<'a> {
     pub init: &'a OwnedFd,
     /// Which of init's namespaces the container does not share with the host.
     pub namespaces: CloneFlags,
+    /// Where the root is, if no mount namespace leads to it.
+    pub rootfs: Option<&'a Path>,
     /// The way into the cgroup.
     pub cgroup: &'a Entry,
 }
@@ -45,6 +48,7 @@ impl Exec<'_> {
         self.launch.live_only_as_long_as_the_parent()?;
         self.launch.enter_cgroup(self.cgroup)?;
         self.join()?;
+        self.enter_root()?;
         self.launch.become_root_of_the_user_namespace()?;
         self.launch.outlive_the_parent()?;
         setsid().context("setsid")?;
@@ -68,6 +72,13 @@ impl Exec<'_> {
             return Ok(());
         }
         setns(self.init, namespaces).context("join the container's namespaces")
+    }
+
+    fn enter_root(&self) -> Result<()> {
+        let Some(path) = self.rootfs else { return Ok(()) };
+        let rootfs = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .with_context(|| format!("root.path: open {path:?}"))?;
+        on_host::enter(rootfs.as_fd())
     }
 
     fn open_terminal(&self) -> Result<Option<OwnedFd>> {

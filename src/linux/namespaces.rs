@@ -51,8 +51,6 @@ pub fn check(spec: &Spec) -> Result<()> {
             bail!("linux.namespaces[{index}]: joining a user namespace is not supported yet");
         }
     }
-    // Without one, every mount of the container would be the host's.
-    ensure!(has(spec, Type::Mount), "linux.namespaces: a mount namespace is needed");
     Ok(())
 }
 

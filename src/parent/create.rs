@@ -21,6 +21,7 @@ use crate::linux::seccomp::{self, Filter};
 use crate::linux::uid_mappings;
 use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
+use crate::root::on_host;
 use crate::state::{Container, Lock, Record, pid_file, status};
 use crate::sys::fd::pidfd_send_signal;
 
@@ -77,7 +78,7 @@ pub fn create(options: &Options) -> Result<Created> {
     let mut cgroup = cgroups::place(options.cgroups, cgroups_path(&bundle.spec), &options.id)?;
     // Before it is recorded as ours: from then on whatever is in it may be killed.
     cgroup.check_unused()?;
-    let mut record = record_of(&bundle, &options.id, cgroup.placement().clone());
+    let mut record = record_of(&bundle, &options.id, cgroup.placement().clone())?;
     container.save(&record)?;
     container.make_gate()?;
     let resources = resources(&bundle.spec);
@@ -155,12 +156,16 @@ fn resources(spec: &Spec) -> LinuxResources {
     spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default()
 }
 
-fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Record {
+fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Result<Record> {
     let hooks = bundle.spec.hooks().as_ref();
     let kept = |point: Point| Some(point.of(hooks).to_vec()).filter(|hooks| !hooks.is_empty());
     let mut later = Hooks::default();
     later.set_poststart(kept(Point::Poststart)).set_poststop(kept(Point::Poststop));
-    Record {
+    let mounts_before = match namespaces::has(&bundle.spec, LinuxNamespaceType::Mount) {
+        true => None,
+        false => Some(on_host::count(&bundle.rootfs)?),
+    };
+    Ok(Record {
         id: id.to_owned(),
         bundle: bundle.path.clone(),
         rootfs: bundle.rootfs.clone(),
@@ -171,9 +176,10 @@ fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Record {
         private_pid_namespace: is_new(&bundle.spec, LinuxNamespaceType::Pid),
         namespaces: namespaces::names(&bundle.spec),
         cgroup,
+        mounts_before,
         annotations: bundle.spec.annotations().clone(),
         hooks: Some(later).filter(|hooks| *hooks != Hooks::default()),
-    }
+    })
 }
 
 /// Takes everything back that was made, in the reverse order, unless creating succeeds.
@@ -208,6 +214,11 @@ impl Drop for Undo<'_> {
         }
         if let Some(cgroup) = &self.cgroup
             && let Err(error) = cgroup.kill().and_then(|()| cgroup.destroy())
+        {
+            log::warn!("clean up: {}", one_line(&error));
+        }
+        if let Ok(record) = self.container.record()
+            && let Err(error) = on_host::unmount(&record)
         {
             log::warn!("clean up: {}", one_line(&error));
         }

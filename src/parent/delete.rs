@@ -9,6 +9,7 @@ use super::create::Created;
 use crate::cgroups;
 use crate::error::{Context as _, Result, bail, one_line};
 use crate::hooks::{self, Point, ends_before};
+use crate::root::on_host;
 use crate::state::{Container, Record, Status, status};
 use crate::sys::fd::{pidfd_open, pidfd_send_signal};
 
@@ -52,6 +53,7 @@ pub fn remove(container: &Container, record: &Record) -> Result<()> {
     let cgroup = cgroups::reopen(&record.cgroup)?;
     cgroup.kill()?;
     cgroup.destroy()?;
+    on_host::unmount(record)?;
     if !Point::Poststop.of(record.hooks.as_ref()).is_empty() {
         let state = record.state(ContainerState::Stopped)?;
         hooks::run_all_and_warn(Point::Poststop, record.hooks.as_ref(), &state);

@@ -72,7 +72,8 @@ pub fn exec(
                 user_namespace: namespaces.contains(CloneFlags::CLONE_NEWUSER),
                 preserved_fds: options.preserved_fds,
             };
-            Exec { launch, id: &record.id, init: &init, namespaces, cgroup: &entry }.run()
+            let rootfs = record.mounts_before.map(|_| record.rootfs.as_path());
+            Exec { launch, id: &record.id, init: &init, namespaces, rootfs, cgroup: &entry }.run()
         })
     })?;
     drop(entry);

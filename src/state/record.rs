@@ -35,6 +35,9 @@ pub struct Record {
     pub namespaces: Vec<String>,
     /// Where its cgroup is.
     pub cgroup: Placement,
+    /// Without a mount namespace of its own: how many mounts were on the rootfs before the container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mounts_before: Option<usize>,
     /// The configuration's annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<HashMap<String, String>>,
