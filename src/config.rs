@@ -1,5 +1,7 @@
 //! config.json: read once, checked whole, before anything is made.
 
+mod property;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -40,11 +42,8 @@ pub fn read(path: &Path) -> Result<Spec> {
     let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
     ensure!(first.is_none_or(|&byte| byte == b'{'), "{path:?}: is not a JSON object");
     serde_json::from_slice(&json).map_err(|error| {
-        // A second parse finds the property; the first one, which nearly always succeeds, need not keep track.
-        match serde_path_to_error::deserialize::<_, Spec>(&mut serde_json::Deserializer::from_slice(&json)) {
-            Err(located) if located.path().iter().next().is_some() => {
-                anyhow!("{path:?}: {}: {}", located.path(), located.inner())
-            }
+        match property::at(&json, error.line(), error.column()) {
+            property if error.is_data() && !property.is_empty() => anyhow!("{path:?}: {property}: {error}"),
             _ => anyhow!("{path:?}: {error}"),
         }
     })

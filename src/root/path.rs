@@ -1,6 +1,6 @@
 //! Paths below the rootfs. Each is resolved by the kernel as if the rootfs were the root (openat2(2), RESOLVE_IN_ROOT, or
-//! by pathrs where the kernel cannot), once, to a descriptor that all further steps act on: a link swapped in between changes nothing
-//! (CVE-2019-16884, CVE-2021-30465, CVE-2025-52565).
+//! by pathrs where the kernel cannot), once, to a descriptor that all further steps act on: a link swapped in between
+//! changes nothing (CVE-2019-16884, CVE-2021-30465, CVE-2025-52565).
 
 use std::fs::Permissions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
