@@ -11,7 +11,10 @@ use crate::sys::process::set_domain_name;
 pub fn check(spec: &Spec) -> Result<()> {
     let has_uts = namespaces::has(spec, LinuxNamespaceType::Uts);
     ensure!(has_uts || given(spec.hostname()).is_none(), "hostname: unable to set it without a private UTS namespace");
-    ensure!(has_uts || given(spec.domainname()).is_none(), "domainname: unable to set it without a private UTS namespace");
+    ensure!(
+        has_uts || given(spec.domainname()).is_none(),
+        "domainname: unable to set it without a private UTS namespace"
+    );
     Ok(())
 }
 

@@ -7,6 +7,8 @@
 //! | init   | `Hooks`            | namespaces and mounts are ready                   | runs prestart and createRuntime          |
 //! | parent | `HooksDone`        | they succeeded                                    |                                          |
 //! | init   | `Terminal` + fd    | the master side; the data is the terminal's name  | hands it to the console socket, or keeps it |
+//! | init   | `Limits`           | in its user namespace it may not raise its limits | sets process.rlimits                     |
+//! | parent | `LimitsSet`        | they are in force                                 |                                          |
 //! | init   | `Listener`         | the number of seccomp's notify descriptor in init | takes it, hands it to seccomp.listenerPath |
 //! | parent | `ListenerTaken`    | the listener has it: init may close it            |                                          |
 //! | init   | `Waiting`          | all is done but the program: behind the gate      | writes the pid file                      |
@@ -32,6 +34,8 @@ pub enum ToInit {
     Recorded,
     /// The hooks that init asked for have run.
     HooksDone,
+    /// The resource limits are set.
+    LimitsSet,
     /// The seccomp listener has the descriptor that init announced.
     ListenerTaken,
 }
@@ -43,6 +47,8 @@ pub enum ToParent {
     Hooks,
     /// The terminal's master side and name.
     Terminal(OwnedFd, String),
+    /// Set the resource limits.
+    Limits,
     /// The number of the seccomp listener's descriptor in init. Only the number: the filter is in force, and a call that
     /// passes descriptors may itself wait for the listener.
     Listener(i32),
@@ -61,6 +67,8 @@ pub enum Phase {
     Hooked,
     /// The terminal was sent.
     Terminal,
+    /// The limits were asked for.
+    Limited,
     /// The seccomp listener was sent.
     Listening,
     /// Behind the gate.
@@ -73,6 +81,7 @@ impl Phase {
         let next = match message {
             ToParent::Hooks => Self::Hooked,
             ToParent::Terminal(..) => Self::Terminal,
+            ToParent::Limits => Self::Limited,
             ToParent::Listener(_) => Self::Listening,
             ToParent::Waiting => Self::Waiting,
             ToParent::Failed(_) => return Ok(self),
@@ -122,6 +131,7 @@ impl Parent {
         let missing = || anyhow!("init sent message {tag:?} without its descriptor");
         Ok(Some(match tag {
             b'H' => ToParent::Hooks,
+            b'R' => ToParent::Limits,
             b'T' => ToParent::Terminal(fd.ok_or_else(missing)?, text()),
             b'L' => ToParent::Listener(text().parse().context("hear from init: the listener's number")?),
             b'W' => ToParent::Waiting,
@@ -137,6 +147,7 @@ impl Init {
         let number;
         let (tag, fd, text) = match message {
             ToParent::Hooks => (b'H', None, ""),
+            ToParent::Limits => (b'R', None, ""),
             ToParent::Terminal(fd, name) => (b'T', Some(fd.as_fd()), name.as_str()),
             ToParent::Listener(fd) => {
                 number = fd.to_string();

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 /// A low-level container runtime for OCI bundles.
 #[derive(Debug, Parser)]
-#[command(name = "tare", disable_version_flag = true, disable_help_subcommand = true, args_override_self = true)]
+#[command(name = "tare", disable_version_flag = true, args_override_self = true)]
 pub struct Cli {
     /// Print the versions of the program and of the specification it follows
     #[arg(long, short = 'v', action = ArgAction::SetTrue)]
@@ -221,31 +221,56 @@ pub struct Spec {
 pub fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.collect();
     let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
-    let single = |arg: &OsString| long_name(arg).is_some();
-    if !args[..end].iter().skip(1).any(single) {
+    // Nearly no caller needs this, and asking the definition costs more than the whole parse.
+    let unusual = |arg: &OsString| {
+        long_option(arg).is_some_and(|(_, value)| {
+            !arg.as_encoded_bytes().starts_with(b"--")
+                || matches!(value, Some("true" | "false" | "1" | "0" | "t" | "f"))
+        })
+    };
+    if !args[..end].iter().skip(1).any(unusual) {
         return args;
     }
-    let names = long_names(&Cli::command());
-    for arg in args[..end].iter_mut().skip(1) {
-        if long_name(arg).is_some_and(|name| names.iter().any(|known| known == name)) {
+    let command = Cli::command();
+    let rest = args.split_off(end);
+    let program = args.first().cloned();
+    let understood = args.iter().skip(1).filter_map(|arg| with_two(arg, &command));
+    program.into_iter().chain(understood).chain(rest).collect()
+}
+
+/// One argument with two dashes, if it is a long option; none if it is a switch that is set to false.
+fn with_two(arg: &OsStr, command: &clap::Command) -> Option<OsString> {
+    let Some((name, value)) = long_option(arg) else { return Some(arg.to_owned()) };
+    match (is_switch(command, name), value) {
+        (Some(true), Some("true" | "1" | "t")) => Some(OsString::from(format!("--{name}"))),
+        (Some(true), Some("false" | "0" | "f")) => None,
+        (Some(_), _) if !arg.as_encoded_bytes().starts_with(b"--") => {
             let mut dashed = OsString::from("-");
-            dashed.push(&*arg);
-            *arg = dashed;
+            dashed.push(arg);
+            Some(dashed)
         }
+        _ => Some(arg.to_owned()),
     }
-    args
 }
 
-/// The name in `-name` or `-name=value`, if it is longer than a short option.
-fn long_name(arg: &OsStr) -> Option<&str> {
-    let name = arg.to_str()?.strip_prefix('-')?.split('=').next()?;
-    (name.len() > 1 && !name.starts_with('-')).then_some(name)
+/// The name and the value in `-name`, `--name`, `-name=value`; a short option has a name of one letter.
+fn long_option(arg: &OsStr) -> Option<(&str, Option<&str>)> {
+    let dashed = arg.to_str()?.strip_prefix('-')?;
+    let option = dashed.strip_prefix('-').unwrap_or(dashed);
+    let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+    (name.len() > 1 && !name.starts_with('-')).then_some((name, value))
 }
 
-fn long_names(command: &clap::Command) -> Vec<String> {
-    let own = command.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned);
-    let below = command.get_subcommands().flat_map(long_names);
-    own.chain(below).chain(["help".to_owned()]).collect()
+/// Is this long option, of any command, a switch? None: there is no such option.
+fn is_switch(command: &clap::Command, name: &str) -> Option<bool> {
+    let own = command.get_arguments().find(|arg| arg.get_long() == Some(name));
+    if let Some(arg) = own {
+        return Some(matches!(arg.get_action(), ArgAction::SetTrue));
+    }
+    if name == "help" {
+        return Some(true);
+    }
+    command.get_subcommands().find_map(|subcommand| is_switch(subcommand, name).filter(|_| name != "help"))
 }
 
 #[cfg(test)]
@@ -266,6 +291,14 @@ mod tests {
         assert_eq!(
             dashed(&["tare", "-root", "/x", "run", "-no-subreaper", "-bundle=/b", "-d", "x"]),
             ["tare", "--root", "/x", "run", "--no-subreaper", "--bundle=/b", "-d", "x"]
+        );
+    }
+
+    #[test]
+    fn a_switch_may_be_told_its_value() {
+        assert_eq!(
+            dashed(&["tare", "-debug=false", "run", "--keep=true", "-no-pivot=false"]),
+            ["tare", "run", "--keep"]
         );
     }
 

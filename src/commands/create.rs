@@ -10,15 +10,12 @@ use crate::sys::fd::is_open;
 
 /// Creates the container and leaves it waiting.
 pub fn run(options: Options) -> Result<()> {
-    let created = create(&options)?;
-    // Nobody would hold the other end of the terminal: the program would be hung up on.
-    drop(created);
-    Ok(())
+    create(&options).map(drop)
 }
 
 impl cli::Create {
     /// The flags as the parent stage takes them, the environment's LISTEN_FDS included.
-    pub fn options(self, root: PathBuf, cgroups: Kind) -> Result<Options> {
+    pub fn options(self, root: PathBuf, cgroups: Kind, detached: bool) -> Result<Options> {
         let preserved_fds = self.preserve_fds + listen_fds()?;
         for fd in 3..3 + self.preserve_fds {
             ensure!(is_open(fd as i32), "--preserve-fds {}: descriptor {fd} is not open", self.preserve_fds);
@@ -29,6 +26,7 @@ impl cli::Create {
             bundle: self.bundle,
             pid_file: self.pid_file,
             console_socket: self.console_socket,
+            detached,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserved_fds,

@@ -10,10 +10,10 @@ use crate::state::{self, Container};
 pub fn run(root: &Path, ids: &[String], force: bool) -> Result<i32> {
     let mut failed = Ok(0);
     for id in ids {
-        if let Err(error) = delete(root, id, force) {
-            if let Err(earlier) = std::mem::replace(&mut failed, Err(error)) {
-                crate::log::fatal(&earlier);
-            }
+        if let Err(error) = delete(root, id, force)
+            && let Err(earlier) = std::mem::replace(&mut failed, Err(error))
+        {
+            crate::log::fatal(&earlier);
         }
     }
     failed

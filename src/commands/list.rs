@@ -48,7 +48,14 @@ fn table(states: &[State<'_>]) -> String {
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
     rows.extend(states.iter().map(|state| {
         let bundle = state.bundle.display().to_string();
-        [state.id.into(), state.pid.to_string(), state.status.clone(), bundle, state.created.into(), state.owner.clone()]
+        [
+            state.id.into(),
+            state.pid.to_string(),
+            state.status.clone(),
+            bundle,
+            state.created.into(),
+            state.owner.clone(),
+        ]
     }));
     let width = |column: usize| rows.iter().map(|row| row[column].len() + 3).max().unwrap_or_default().max(12);
     let widths: Vec<usize> = (0..5).map(width).collect();

@@ -44,11 +44,12 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
     match cli.command {
         Some(Command::Create(args)) => {
             sealed_exe::ensure_sealed()?;
-            create::run(args.options(root, kind(&cli.global))?).map(|()| 0)
+            create::run(args.options(root, kind(&cli.global), true)?).map(|()| 0)
         }
         Some(Command::Run(args)) => {
             sealed_exe::ensure_sealed()?;
-            run::run(&args.create.options(root, kind(&cli.global))?, args.detach, args.keep, !args.no_subreaper)
+            let options = args.create.options(root, kind(&cli.global), args.detach)?;
+            run::run(&options, args.keep, !args.no_subreaper)
         }
         Some(Command::Start(args)) => start::run(&root, &args.id).map(|()| 0),
         Some(Command::State(args)) => state::run(&root, &args.id).map(|()| 0),

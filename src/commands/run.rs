@@ -1,13 +1,13 @@
 //! `tare run`
 
-use crate::error::{Result, anyhow, bail, words};
+use crate::error::{Result, anyhow, words};
 use crate::parent::create::{Options, create};
 use crate::parent::foreground::{self, Signals};
 use crate::parent::{delete, start};
 
 /// Creates and starts a container; unless detached, stays with it and returns its exit status.
-pub fn run(options: &Options, detach: bool, keep: bool, subreaper: bool) -> Result<i32> {
-    if detach {
+pub fn run(options: &Options, keep: bool, subreaper: bool) -> Result<i32> {
+    if options.detached {
         return run_detached(options);
     }
     if subreaper {
@@ -29,10 +29,6 @@ pub fn run(options: &Options, detach: bool, keep: bool, subreaper: bool) -> Resu
 
 fn run_detached(options: &Options) -> Result<i32> {
     let created = create(options)?;
-    if created.terminal.is_some() {
-        delete::abandon(created)?;
-        bail!("cannot allocate a terminal for a detached container without --console-socket");
-    }
     if let Err(error) = start::start(&created.container, &created.record) {
         delete::abandon(created)?;
         return Err(error);

@@ -17,9 +17,9 @@ use crate::error::{Context as _, Result, anyhow, bail, one_line, words};
 use crate::hooks::{self, Point};
 use crate::linux::seccomp::Filter;
 use crate::linux::{
-    devices, masked_paths, namespaces, namespaces::Namespaces, readonly_paths, rootfs_propagation, sysctl,
+    devices, loopback, masked_paths, namespaces, namespaces::Namespaces, readonly_paths, rootfs_propagation, sysctl,
 };
-use crate::process::{args, capabilities, cwd, env, no_new_privileges, terminal, user};
+use crate::process::{apparmor_profile, args, capabilities, cwd, env, no_new_privileges, rlimits, terminal, user};
 use crate::protocol::{self, ToInit, ToParent};
 use crate::root::{Rootfs, pivot, readonly};
 use crate::state::{Container, Record, gate::Gate};
@@ -71,9 +71,9 @@ impl Init<'_> {
         self.outlive_the_parent()?;
         self.lead_a_session()?;
 
-        let private = rootfs_propagation::is_private(spec)?;
-        pivot::cut_host_propagation(private)?;
-        let rootfs = pivot::mount_rootfs(&self.bundle.rootfs, private)?;
+        let propagation = rootfs_propagation::of_the_host(spec)?;
+        pivot::cut_host_propagation(propagation)?;
+        let rootfs = pivot::mount_rootfs(&self.bundle.rootfs, propagation)?;
         umask(Mode::empty());
         mounts::mount_all(spec, self.surroundings(&rootfs))?;
         devices::make(spec, &rootfs)?;
@@ -90,6 +90,8 @@ impl Init<'_> {
         drop(rootfs);
 
         hostname::apply(spec)?;
+        loopback::bring_up(spec)?;
+        apparmor_profile::apply(self.process)?;
         sysctl::apply(spec)?;
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
@@ -98,6 +100,7 @@ impl Init<'_> {
         no_new_privileges::apply(self.process)?;
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.
         self.confine(!no_new_privileges::is_set(self.process))?;
+        self.limit_resources()?;
         self.become_the_containers_user()?;
         let program = self.prepare_program()?;
         self.close_descriptors()?;
@@ -185,7 +188,7 @@ impl Init<'_> {
     fn change_root(&self, rootfs: &Rootfs) -> Result<()> {
         match self.no_pivot {
             true => pivot::move_root(rootfs.fd()),
-            false => pivot::pivot(rootfs),
+            false => pivot::pivot(rootfs, rootfs_propagation::of_the_host(&self.bundle.spec)?),
         }
     }
 
@@ -199,10 +202,19 @@ impl Init<'_> {
         Ok(())
     }
 
+    fn limit_resources(&self) -> Result<()> {
+        if !self.namespaces.new_user() || self.process.rlimits().is_none() {
+            return rlimits::apply(self.process, 0);
+        }
+        self.channel.send(&ToParent::Limits)?;
+        self.channel.wait_for(ToInit::LimitsSet)
+    }
+
     fn become_the_containers_user(&self) -> Result<()> {
         let capabilities = capabilities::Sets::of(self.process);
         let inside = cwd::enter(self.process)?;
         capabilities.apply_bounding()?;
+        user::own_streams(self.process)?;
         user::become_user(self.process)?;
         if !inside {
             cwd::enter_as_user(self.process)?;

@@ -1,10 +1,12 @@
 //! `linux.*` of config.json: a file a property.
 
 pub mod devices;
+pub mod loopback;
 pub mod masked_paths;
 pub mod namespaces;
 pub mod readonly_paths;
 pub mod rootfs_propagation;
 pub mod seccomp;
 pub mod sysctl;
+pub mod time_offsets;
 pub mod uid_mappings;

@@ -7,6 +7,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
+use super::time_offsets;
 use crate::error::{Context as _, Result, bail, ensure};
 use crate::root::path::check_absolute;
 
@@ -41,15 +42,13 @@ pub fn check(spec: &Spec) -> Result<()> {
     for (index, namespace) in namespaces.iter().enumerate() {
         let name = kind(namespace.typ()).1;
         if namespaces[..index].iter().any(|other| other.typ() == namespace.typ()) {
-            bail!("linux.namespaces[{index}]: type {name:?} is given twice");
+            bail!("linux.namespaces[{index}]: duplicate namespace type {name:?}");
         }
         if let Some(path) = namespace.path() {
             check_absolute(path).with_context(|| format!("linux.namespaces[{index}].path ({name})"))?;
         }
-        match (namespace.typ(), namespace.path()) {
-            (Type::User, Some(_)) => bail!("linux.namespaces[{index}]: joining a user namespace is not supported yet"),
-            (Type::Time, _) => bail!("linux.namespaces[{index}]: a time namespace is not supported yet"),
-            _ => {}
+        if namespace.typ() == Type::User && namespace.path().is_some() {
+            bail!("linux.namespaces[{index}]: joining a user namespace is not supported yet");
         }
     }
     // Without one, every mount of the container would be the host's.
@@ -64,9 +63,9 @@ pub fn has(spec: &Spec, wanted: Type) -> bool {
 
 /// Does the container get a new namespace of this type?
 pub fn is_new(spec: &Spec, wanted: Type) -> bool {
-    configured(spec)
-        .iter()
-        .any(|namespace| namespace.typ() == wanted && namespace.path().as_ref().is_none_or(|p| p.as_os_str().is_empty()))
+    configured(spec).iter().any(|namespace| {
+        namespace.typ() == wanted && namespace.path().as_ref().is_none_or(|p| p.as_os_str().is_empty())
+    })
 }
 
 fn configured(spec: &Spec) -> &[oci_spec::runtime::LinuxNamespace] {
@@ -99,9 +98,9 @@ impl Namespaces {
     }
 
     /// The flags that init is born with. The cgroup namespace comes later ([`Namespaces::join`]): made by clone3 it
-    /// would have the parent's cgroup for its root.
+    /// would have the parent's cgroup for its root. The time namespace is there before ([`Namespaces::for_child`]).
     pub fn clone_flags(&self) -> CloneFlags {
-        self.new - CloneFlags::CLONE_NEWCGROUP
+        self.new - CloneFlags::CLONE_NEWCGROUP - NEWTIME
     }
 
     /// Is there a new user namespace?
@@ -109,17 +108,27 @@ impl Namespaces {
         self.new.contains(CloneFlags::CLONE_NEWUSER)
     }
 
-    /// Runs something whose children are born in the pid namespace that is joined. Only children enter it: this
-    /// process stays where it is, and gets its own namespace for children back.
-    pub fn in_pid_namespace<T>(&self, spawn: impl FnOnce() -> Result<T>) -> Result<T> {
-        let Some((_, _, joined)) = self.joined.iter().find(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWPID) else {
-            return spawn();
-        };
-        let own = open("/proc/self/ns/pid", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-            .context("linux.namespaces: open /proc/self/ns/pid")?;
-        setns(joined.as_fd(), CloneFlags::CLONE_NEWPID).context("linux.namespaces: join the pid namespace")?;
+    /// Runs something whose child is born in the pid namespace that is joined, and in the new time namespace, whose
+    /// clocks are set before anybody is in it. Only children enter these two: this process stays where it is, and gets
+    /// its own namespaces for children back.
+    pub fn for_child<T>(&self, spec: &Spec, spawn: impl FnOnce() -> Result<T>) -> Result<T> {
+        let joined = self.joined.iter().find(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWPID);
+        let own_pid = joined.map(|_| open_own("pid")).transpose()?;
+        let own_time = self.new.contains(NEWTIME).then(|| open_own("time")).transpose()?;
+        if let Some((_, flag, joined)) = joined {
+            setns(joined, *flag).context("linux.namespaces: join the pid namespace")?;
+        }
+        if own_time.is_some() {
+            unshare(NEWTIME).context("linux.namespaces: unshare the time namespace")?;
+            time_offsets::apply(spec)?;
+        }
         let spawned = spawn();
-        setns(&own, CloneFlags::CLONE_NEWPID).context("linux.namespaces: return to the own pid namespace")?;
+        if let Some(own) = own_pid {
+            setns(own, CloneFlags::CLONE_NEWPID).context("linux.namespaces: return to the own pid namespace")?;
+        }
+        if let Some(own) = own_time {
+            setns(own, NEWTIME).context("linux.namespaces: return to the own time namespace")?;
+        }
         spawned
     }
 
@@ -135,6 +144,12 @@ impl Namespaces {
         }
         Ok(())
     }
+}
+
+fn open_own(name: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/self/ns/{name}");
+    open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .with_context(|| format!("linux.namespaces: open {path}"))
 }
 
 /// The kernel says which type of namespace a descriptor is; any other file is not one.

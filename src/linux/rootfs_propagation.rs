@@ -12,9 +12,14 @@ pub fn check(spec: &Spec) -> Result<()> {
     of(spec).map(drop)
 }
 
-/// Are the mounts of the host and of the container to know nothing of each other?
-pub fn is_private(spec: &Spec) -> Result<bool> {
-    Ok(matches!(of(spec)?, Some((MsFlags::MS_PRIVATE | MsFlags::MS_UNBINDABLE, _))))
+/// What becomes of the host's mounts in the new mount namespace. Only a shared root keeps them shared, so that mounts of
+/// the container can reach the host by volumes that are shared too; otherwise they receive the host's changes at most.
+pub fn of_the_host(spec: &Spec) -> Result<MsFlags> {
+    Ok(match of(spec)? {
+        Some((MsFlags::MS_SHARED, _)) => MsFlags::MS_SHARED,
+        Some((MsFlags::MS_PRIVATE | MsFlags::MS_UNBINDABLE, _)) => MsFlags::MS_PRIVATE,
+        _ => MsFlags::MS_SLAVE,
+    })
 }
 
 /// Gives the container's root its propagation, after all mounts are there.

@@ -8,7 +8,7 @@ use pathrs::flags::OpenFlags;
 use pathrs::procfs::{ProcfsBase, ProcfsHandle};
 
 use super::namespaces;
-use crate::error::{Context as _, Result, bail};
+use crate::error::{Context as _, Result, bail, ensure};
 
 /// Parameters of an IPC namespace that are not below fs.mqueue.
 const IPC: &[&str] = &[
@@ -25,6 +25,8 @@ const IPC: &[&str] = &[
 /// Each parameter belongs to a namespace that the container has.
 pub fn check(spec: &Spec) -> Result<()> {
     for name in configured(spec).map(|(name, _)| name) {
+        let climbs = path_of(name).split('/').any(|part| matches!(part, "" | "." | ".."));
+        ensure!(!climbs, "linux.sysctl {name:?}: is not the name of a kernel parameter");
         check_one(spec, &name.replace('/', ".")).with_context(|| format!("linux.sysctl {name:?}"))?;
     }
     Ok(())
@@ -72,7 +74,18 @@ pub fn apply(spec: &Spec) -> Result<()> {
 fn path_of(name: &str) -> String {
     match name.find(['.', '/']) {
         Some(first) if name[first..].starts_with('/') => name.to_owned(),
-        _ => name.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect(),
+        _ => name
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
     }
 }
 

@@ -16,7 +16,9 @@ pub fn check(spec: &Spec) -> Result<()> {
     if namespaces::is_new(spec, LinuxNamespaceType::User) {
         ensure!(!uids.is_empty(), "linux.uidMappings: a new user namespace needs at least one mapping");
         ensure!(!gids.is_empty(), "linux.gidMappings: a new user namespace needs at least one mapping");
-    } else if !namespaces::has(spec, LinuxNamespaceType::User) && !(uids.is_empty() && gids.is_empty()) {
+    }
+    let mapped = !uids.is_empty() || !gids.is_empty();
+    if mapped && !namespaces::has(spec, LinuxNamespaceType::User) {
         bail!("linux.uidMappings: mappings without a user namespace among linux.namespaces");
     }
     for (name, mappings) in [("uidMappings", uids), ("gidMappings", gids)] {

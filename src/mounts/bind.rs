@@ -5,18 +5,23 @@ use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::PROC_SUPER_MAGIC;
 use oci_spec::runtime::Mount;
 
 use super::options::Options;
 use super::{Surroundings, decorate, destination, place, source};
-use crate::error::{Context as _, Result};
-use crate::sys::mount::clone_tree;
+use crate::error::{Context as _, Result, ensure};
+use crate::sys::mount::{clone_tree, filesystem_type};
 
 /// Mounts a file or a directory of the host. A missing destination is made of the source's kind.
 pub fn mount(mount: &Mount, options: &Options<'_>, path: &Path, around: Surroundings<'_>) -> Result<()> {
     let source = source(mount, around.bundle);
     let tree = open(&source, options.bind == Some(true))?;
     decorate(tree.as_fd(), options)?;
+    if path == Path::new("/proc") {
+        let found = filesystem_type(tree.as_fd()).context("statfs the source")?;
+        ensure!(found == PROC_SUPER_MAGIC, "{source:?} is no procfs, and nothing else can be mounted on /proc");
+    }
     let onto = place_for(&tree, path, around)?;
     place(tree.as_fd(), onto.as_fd())
 }

@@ -40,12 +40,7 @@ fn mount_v2(root: &Path, options: &Options<'_>, onto: &OwnedFd, around: Surround
 }
 
 /// A tmpfs with a directory for each hierarchy, named as on the host, and links for controllers that share one.
-fn mount_v1(
-    hierarchies: &[Hierarchy],
-    options: &Options<'_>,
-    onto: &OwnedFd,
-    around: Surroundings<'_>,
-) -> Result<()> {
+fn mount_v1(hierarchies: &[Hierarchy], options: &Options<'_>, onto: &OwnedFd, around: Surroundings<'_>) -> Result<()> {
     const SAFE: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
     let tmpfs = filesystem::open("tmpfs", "tmpfs", &["mode=755"], SAFE | options.attributes.set & !attr::RDONLY)?;
     place(tmpfs.as_fd(), onto.as_fd())?;

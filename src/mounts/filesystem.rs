@@ -8,10 +8,10 @@ use nix::mount::{MsFlags, mount as mount_by_path};
 use nix::sys::stat::fstat;
 
 use super::options::Options;
-use super::{decorate, destination, place};
+use super::{decorate, destination, place, tmpcopyup};
 use crate::error::{Context as _, Result, anyhow, ensure};
 use crate::root::Rootfs;
-use crate::sys::mount::fsopen;
+use crate::sys::mount::{Attributes, attr, fsopen};
 
 /// fsconfig(2) copies at most this much of a value, its final zero included.
 const LONGEST_VALUE: usize = 256;
@@ -24,6 +24,7 @@ pub fn mount(
     path: &Path,
     rootfs: &Rootfs,
 ) -> Result<()> {
+    ensure!(fstype == "proc" || path != Path::new("/proc"), "only a filesystem of type proc can be mounted on /proc");
     let mode = if fstype == "tmpfs" { inherited_mode(options, path, rootfs)? } else { None };
     if matches!(fstype, "proc" | "sysfs") {
         check_is_directory(fstype, path, rootfs)?;
@@ -35,9 +36,17 @@ pub fn mount(
     let source = source.and_then(Path::to_str).unwrap_or(fstype);
     let mut wanted: Vec<&str> = options.filesystem.clone();
     wanted.extend(mode.as_deref());
+    if options.attributes.set & attr::RDONLY != 0 && !options.copy_up {
+        wanted.push("ro");
+    }
+    let sealed = if options.copy_up { std::mem::take(&mut options.attributes) } else { Attributes::default() };
     let mount = open(fstype, source, &wanted, options.attributes.set)?;
+    if options.copy_up {
+        // Not read-only yet, and not in the tree yet: nobody sees half of it.
+        tmpcopyup::copy(&onto, &mount)?;
+    }
     place(mount.as_fd(), onto.as_fd())?;
-    decorate(mount.as_fd(), &Options { attributes: Default::default(), ..std::mem::take(options) })
+    decorate(mount.as_fd(), &Options { attributes: sealed, ..std::mem::take(options) })
 }
 
 /// Makes a filesystem and a detached mount of it with these attributes.

@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod destination;
 pub mod filesystem;
 pub mod options;
+pub mod tmpcopyup;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub struct Surroundings<'a> {
 /// Checks all entries; nothing is looked up yet.
 pub fn check(spec: &Spec) -> Result<()> {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        ensure!(!mount.destination().as_os_str().is_empty(), "mounts[{index}].destination: must not be empty");
         check_one(mount).with_context(|| name(index, mount))?;
     }
     Ok(())
@@ -40,7 +42,7 @@ pub fn check(spec: &Spec) -> Result<()> {
 
 fn check_one(mount: &Mount) -> Result<()> {
     let destination = mount.destination();
-    ensure!(!destination.as_os_str().is_empty(), "destination must not be empty");
+
     if destination.is_relative() {
         log::warn!("mounts: destination {destination:?} is not absolute; it is taken from the container's root");
     }
@@ -55,6 +57,7 @@ fn check_one(mount: &Mount) -> Result<()> {
     if !is_bind && !options.remount && mount.typ().as_deref().unwrap_or_default().is_empty() {
         bail!("type is missing, and there is no bind or rbind among the options");
     }
+    ensure!(!options.copy_up || mount.typ().as_deref() == Some("tmpfs"), "tmpcopyup is for a tmpfs only");
     ensure!(!is_bind || mount.source().is_some(), "source is missing: a bind mount needs one");
     Ok(())
 }
@@ -114,7 +117,9 @@ fn change(mount: BorrowedFd<'_>, attributes: &Attributes, recursive: bool) -> Re
     let set = |attributes: &Attributes| set_attributes(mount, attributes, recursive);
     match set(attributes) {
         // In a user namespace the flags that the host has set are locked: those that were not asked away stay.
-        Err(nix::errno::Errno::EPERM) if attributes.set != 0 => set(&Attributes { clear: attributes.set, ..*attributes }),
+        Err(nix::errno::Errno::EPERM) if attributes.set != 0 => {
+            set(&Attributes { clear: attributes.set, ..*attributes })
+        }
         result => result,
     }
     .context("set the mount's attributes")

@@ -104,7 +104,7 @@ const TABLE: &[Entry] = &[
 
 /// The names of all options that the runtime itself acts on, for `features`; those of a later version are left out.
 pub fn names() -> Vec<&'static str> {
-    TABLE.iter().filter(|entry| !matches!(entry.2, Idmap | CopyUp)).map(|entry| entry.0).collect()
+    TABLE.iter().filter(|entry| !matches!(entry.2, Idmap)).map(|entry| entry.0).collect()
 }
 
 /// A mount's options, sorted by what they are for.
@@ -120,6 +120,8 @@ pub struct Options<'config> {
     pub bind: Option<bool>,
     /// Change the mount that is there already.
     pub remount: bool,
+    /// Begin with what is below.
+    pub copy_up: bool,
     /// An option that a later version builds.
     pub unsupported: Option<&'static str>,
     /// The filesystem's own: flags and `key=value` pairs, in order.
@@ -145,7 +147,8 @@ impl<'config> Options<'config> {
                 Bind => parsed.bind = Some(recursive || parsed.bind == Some(true)),
                 Filesystem => parsed.filesystem.push(option),
                 Remount => parsed.remount = true,
-                CopyUp | Idmap => parsed.unsupported = Some(name),
+                CopyUp => parsed.copy_up = true,
+                Idmap => parsed.unsupported = Some(name),
                 Nothing => {}
             }
         }

@@ -18,7 +18,7 @@ use crate::init::create::Init;
 use crate::linux::namespaces::{Namespaces, is_new};
 use crate::linux::seccomp::{self, Filter};
 use crate::linux::uid_mappings;
-use crate::process::{self, oom_score_adj, rlimits, terminal};
+use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::state::{Container, Lock, Record, pid_file, status};
 use crate::sys::fd::pidfd_send_signal;
@@ -36,6 +36,8 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// `--console-socket`
     pub console_socket: Option<PathBuf>,
+    /// Nobody stays to hold the other end of a terminal: `create`, and `run --detach`.
+    pub detached: bool,
     /// `--no-pivot`
     pub no_pivot: bool,
     /// `--no-new-keyring`
@@ -65,15 +67,15 @@ pub struct Created {
 pub fn create(options: &Options) -> Result<Created> {
     let bundle = config::load(&options.bundle)?;
     let process = process::of(&bundle.spec)?;
-    terminal::check_socket(process, options.console_socket.as_deref())?;
+    terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
     let namespaces = Namespaces::open(&bundle.spec)?;
     let filter = prepare_filter(&bundle.spec, &options.root)?;
-    let mut cgroup =
-        cgroups::place(options.cgroups, cgroups_path(&bundle.spec), &options.id).context("linux.cgroupsPath")?;
-    cgroup.check_unused().context("linux.cgroupsPath")?;
 
     let (container, lock) = Container::create(&options.root, &options.id)?;
     let mut undo = Undo::new(&container);
+    let mut cgroup = cgroups::place(options.cgroups, cgroups_path(&bundle.spec), &options.id)?;
+    // Before it is recorded as ours: from then on whatever is in it may be killed.
+    cgroup.check_unused()?;
     let mut record = record_of(&bundle, &options.id, cgroup.placement().clone());
     container.save(&record)?;
     container.make_gate()?;
@@ -86,7 +88,7 @@ pub fn create(options: &Options) -> Result<Created> {
 
     let (channel, init_channel) = protocol::pair()?;
     let entry = cgroup.entry()?;
-    let pid = spawn(&namespaces, &entry, || {
+    let pid = spawn(&bundle.spec, &namespaces, &entry, || {
         // Only closed, not unlocked: the lock is the parent's, and so is its end of the conversation.
         let _ = close(lock.as_raw_fd());
         let _ = close(channel.number());
@@ -108,6 +110,7 @@ pub fn create(options: &Options) -> Result<Created> {
     let init = undo.init.insert(pid);
     drop(entry);
 
+    log::debug!("init of {:?} is pid {} on the host", options.id, init.pid);
     oom_score_adj::apply(process, init.pid)?;
     if namespaces.new_user() {
         uid_mappings::apply(&bundle.spec, init.pid)?;
@@ -125,7 +128,6 @@ pub fn create(options: &Options) -> Result<Created> {
     let console_socket = options.console_socket.as_deref();
     let service = Service { spec: &bundle.spec, record: &record, console_socket };
     let terminal = service.run(&channel, init, cgroup.as_ref())?;
-    rlimits::apply(process, init.pid)?;
     if let Some(path) = &options.pid_file {
         pid_file::write(path, init.pid)?;
     }
@@ -202,7 +204,8 @@ impl Drop for Undo<'_> {
         {
             log::warn!("clean up: {}", one_line(&error));
         }
-        if self.hooks.is_some() && let Ok(record) = self.container.record()
+        if self.hooks.is_some()
+            && let Ok(record) = self.container.record()
             && let Ok(state) = record.state(ContainerState::Stopped)
         {
             hooks::run_all_and_warn(Point::Poststop, self.hooks, &state);

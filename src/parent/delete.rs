@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::ContainerState;
 
-use crate::cgroups;
-use crate::error::{Context as _, Result, bail};
 use super::create::Created;
+use crate::cgroups;
+use crate::error::{Context as _, Result, bail, one_line};
 use crate::hooks::{self, Point, ends_before};
 use crate::state::{Container, Record, Status, status};
 use crate::sys::fd::{pidfd_open, pidfd_send_signal};
@@ -17,7 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Deletes a container; `force` kills it first if it runs.
 pub fn delete(container: &Container, force: bool) -> Result<()> {
-    let Some(record) = container.load()? else {
+    let record = match container.load() {
+        Err(error) if force => {
+            log::warn!("{}; only the directory can be removed", one_line(&error));
+            return container.remove();
+        }
+        result => result?,
+    };
+    let Some(record) = record else {
         // Its making ended before anything but the directory was there, or another `delete` was faster.
         let _lock = container.lock()?;
         return if container.load()?.is_some() { delete(container, force) } else { container.remove() };
@@ -48,7 +55,7 @@ pub fn remove(container: &Container, record: &Record) -> Result<()> {
 }
 
 /// Kills init and waits for its end, by a pidfd: nothing that came to have its number is touched.
-fn kill_init(record: &Record) -> Result<()> {
+pub fn kill_init(record: &Record) -> Result<()> {
     let pid = record.init_process_pid;
     if pid == 0 {
         return Ok(());

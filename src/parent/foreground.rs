@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, SigmaskHow, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{self, SetArg, Termios};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -51,10 +51,8 @@ impl Signals {
 pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>) -> Result<i32> {
     let mut console = master.map(Console::new).transpose()?;
     loop {
-        let mut fds = vec![
-            PollFd::new(init.pidfd.as_fd(), PollFlags::POLLIN),
-            PollFd::new(signals.0.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds =
+            vec![PollFd::new(init.pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
         if let Some(console) = &console {
             fds.extend(console.poll_fds());
         }
@@ -104,7 +102,10 @@ fn reap_others(init: i32) {
     let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     while let Ok(status) = waitid(Id::All, look) {
         match status.pid() {
-            Some(pid) if pid.as_raw() != init => drop(waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)),
+            Some(pid) if pid.as_raw() != init => {
+                let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+            }
+
             _ => return,
         }
     }

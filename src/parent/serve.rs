@@ -12,6 +12,7 @@ use crate::cgroups::Manager;
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::hooks::{self, Point};
 use crate::linux::seccomp;
+use crate::process::{self, rlimits};
 use crate::protocol::{Parent, Phase, ToInit, ToParent};
 use crate::state::Record;
 use crate::sys::socket::send;
@@ -41,6 +42,10 @@ impl Service<'_> {
                     channel.send(ToInit::HooksDone)?;
                 }
                 ToParent::Terminal(master, name) => terminal = self.hand_over_terminal(master, &name)?,
+                ToParent::Limits => {
+                    rlimits::apply(process::of(self.spec)?, init.pid)?;
+                    channel.send(ToInit::LimitsSet)?;
+                }
                 ToParent::Listener(number) => {
                     self.hand_over_listener(init, number)?;
                     channel.send(ToInit::ListenerTaken)?;
@@ -63,7 +68,8 @@ impl Service<'_> {
     fn hand_over_terminal(&self, master: OwnedFd, name: &str) -> Result<Option<OwnedFd>> {
         let Some(path) = self.console_socket else { return Ok(Some(master)) };
         let describe = || format!("--console-socket {path:?}");
-        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).with_context(describe)?;
+        let socket =
+            socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).with_context(describe)?;
         let address = UnixAddr::new(path).with_context(describe)?;
         connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address).with_context(describe)?;
         send(socket.as_fd(), name.as_bytes(), Some(master.as_fd())).with_context(describe)?;

@@ -2,6 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
+use oci_spec::runtime::Spec;
+
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result};
 use crate::linux::namespaces::Namespaces;
@@ -17,8 +19,8 @@ pub struct Process {
 }
 
 /// Starts init, which runs `story` in a copy of this process's memory.
-pub fn spawn(namespaces: &Namespaces, cgroup: &Entry, story: impl FnOnce()) -> Result<Process> {
-    let side = namespaces.in_pid_namespace(|| {
+pub fn spawn(spec: &Spec, namespaces: &Namespaces, cgroup: &Entry, story: impl FnOnce()) -> Result<Process> {
+    let side = namespaces.for_child(spec, || {
         let side = fork(namespaces.clone_flags(), cgroup.into_dir(), false)
             .with_context(|| format!("clone init with {:?}", namespaces.clone_flags()));
         // Init must not come back to where the parent cleans up.

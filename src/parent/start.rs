@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::ContainerState;
 
+use super::delete::kill_init;
 use crate::error::{Result, bail};
 use crate::hooks::{self, Point};
 use crate::state::{Container, Record, Status};
@@ -17,7 +18,11 @@ pub fn start(container: &Container, record: &Record) -> Result<()> {
     container.open_gate()?;
     if !Point::Poststart.of(record.hooks.as_ref()).is_empty() {
         let state = record.state(ContainerState::Running)?;
-        hooks::run_all_and_warn(Point::Poststart, record.hooks.as_ref(), &state);
+        if let Err(error) = hooks::run(Point::Poststart, record.hooks.as_ref(), &state) {
+            // Stopped, for `delete` to take away (runtime.md, "Lifecycle", step 9).
+            kill_init(record)?;
+            return Err(error);
+        }
     }
     Ok(())
 }

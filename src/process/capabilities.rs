@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::str::FromStr as _;
 
-use caps::{CapSet, CapsHashSet, Capability};
+use caps::{CapSet, Capability, CapsHashSet};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
 use crate::error::{Result, anyhow};
@@ -15,7 +15,8 @@ pub fn check(process: &Process) {
     // Permitted is what can be had: without it neither file nor ambient capabilities give anything.
     let Ok(available) = caps::read(None, CapSet::Bounding) else { return };
     let sets = [configured.bounding(), configured.effective(), configured.permitted()];
-    let mut missing: Vec<_> = sets.into_iter().flatten().flatten().filter_map(known).filter(|c| !available.contains(c)).collect();
+    let mut missing: Vec<_> =
+        sets.into_iter().flatten().flatten().filter_map(known).filter(|c| !available.contains(c)).collect();
     missing.sort_unstable_by_key(|capability| capability.index());
     missing.dedup();
     if !missing.is_empty() {
@@ -74,7 +75,9 @@ impl Sets {
         for &capability in &self.ambient {
             // Only what is permitted and inheritable can be ambient (capabilities(7)); runc warns and goes on too.
             if caps::raise(None, CapSet::Ambient, capability).is_err() {
-                log::warn!("process.capabilities.ambient: {capability} is not both permitted and inheritable, left out");
+                log::warn!(
+                    "process.capabilities.ambient: {capability} is not both permitted and inheritable, left out"
+                );
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! `process.*`: a file a property.
 
+pub mod apparmor_profile;
 pub mod args;
 pub mod capabilities;
 pub mod cwd;
@@ -22,6 +23,7 @@ pub fn of(spec: &Spec) -> Result<&Process> {
 /// Checks all properties before anything is made.
 pub fn check(process: &Process) -> Result<()> {
     args::check(process).context("process.args")?;
+    apparmor_profile::check(process).context("process.apparmorProfile")?;
     cwd::check(process).context("process.cwd")?;
     env::check(process).context("process.env")?;
     oom_score_adj::check(process).context("process.oomScoreAdj")?;

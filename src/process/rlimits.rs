@@ -1,4 +1,4 @@
-//! `process.rlimits`. The parent sets them on init: in a user namespace init could not raise them.
+//! `process.rlimits`.
 
 use oci_spec::runtime::{PosixRlimitType, Process};
 
@@ -23,7 +23,8 @@ pub fn check(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Sets the limits of init.
+/// Sets the limits of a process: init its own (0), before it changes its user, or the parent those of an init that is in
+/// a user namespace, where it could not raise them.
 pub fn apply(process: &Process, pid: i32) -> Result<()> {
     for (index, limit) in process.rlimits().iter().flatten().enumerate() {
         set_limit(pid, resource(limit.typ()), limit.soft(), limit.hard()).with_context(|| {

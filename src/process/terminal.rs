@@ -9,7 +9,7 @@ use nix::sys::statfs::FsType;
 use nix::unistd::{Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
 use oci_spec::runtime::Process;
 
-use crate::error::{Context as _, Result, anyhow, ensure};
+use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::root::Rootfs;
 use crate::sys::mount::{attach, clone_tree, filesystem_type};
 use crate::sys::terminal as tty;
@@ -22,11 +22,19 @@ pub fn is_wanted(process: &Process) -> bool {
 }
 
 /// A console socket is for a terminal, and without one somebody has to be there to hold the other end.
-pub fn check_socket(process: &Process, console_socket: Option<&Path>) -> Result<()> {
-    if let Some(path) = console_socket {
-        ensure!(is_wanted(process), "--console-socket {path:?}: process.terminal is not set");
+pub fn check_socket(process: &Process, console_socket: Option<&Path>, detached: bool) -> Result<()> {
+    match console_socket {
+        Some(path) if !is_wanted(process) => bail!("--console-socket {path:?}: process.terminal is not set"),
+        Some(path) if !detached => {
+            bail!("--console-socket {path:?}: the terminal is the caller's own without --detach")
+        }
+        None if is_wanted(process) && detached => {
+            bail!(
+                "process.terminal: cannot allocate a terminal without a console socket (--console-socket) when nobody stays to hold it"
+            )
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Both ends of a pseudoterminal.

@@ -1,10 +1,11 @@
 //! `process.user`: ids, groups, umask, and the home directory that goes with them.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::os::fd::AsFd as _;
 
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::sys::stat::{Mode, fstat, makedev, umask};
+use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 use oci_spec::runtime::Process;
 
 use crate::error::{Context as _, Result};
@@ -30,6 +31,27 @@ pub fn become_user(process: &Process) -> Result<()> {
     setresgid(gid, gid, gid).with_context(|| format!("process.user.gid: setgid {gid}"))?;
     let uid = Uid::from_raw(user.uid());
     setresuid(uid, uid, uid).with_context(|| format!("process.user.uid: setuid {uid}"))
+}
+
+/// Gives pipes and the like on the standard streams to the user, who may want to open them again by /proc/self/fd (runc
+/// does so). The group stays, and so does what is everybody's or not to be changed.
+pub fn own_streams(process: &Process) -> Result<()> {
+    let uid = process.user().uid();
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    for (name, stream) in [("input", input.as_fd()), ("output", output.as_fd()), ("error", error.as_fd())] {
+        // It may be closed.
+        let Ok(found) = fstat(stream) else { continue };
+        let is_null = found.st_mode & libc::S_IFMT == libc::S_IFCHR && found.st_rdev == makedev(1, 3);
+        if found.st_uid == uid || is_null {
+            continue;
+        }
+        match fchown(stream, Some(Uid::from_raw(uid)), None) {
+            // Not mapped into the user namespace, read-only, or a socket.
+            Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS | Errno::ENOTSUP) => {}
+            result => result.with_context(|| format!("process.user.uid: chown standard {name}"))?,
+        }
+    }
+    Ok(())
 }
 
 /// The user's home directory by the container's /etc/passwd; `/` if it has none.

@@ -14,6 +14,9 @@ use pathrs::{InodeType, RootRef};
 
 use crate::error::{Context as _, Error, Result, anyhow, ensure};
 
+/// How many links to nothing a path may lead over, as many as the kernel follows.
+const MOST_LINKS: usize = 40;
+
 /// The rootfs, open at the mount that becomes `/`.
 #[derive(Debug)]
 pub struct Rootfs(OwnedFd);
@@ -43,7 +46,8 @@ impl Rootfs {
         if let Some(found) = self.find(path)? {
             return Ok(found);
         }
-        let made = self.root().mkdir_all(path, &Permissions::from_mode(0o755)).map_err(failed);
+        let path = self.past_dangling_links(path)?;
+        let made = self.root().mkdir_all(&path, &Permissions::from_mode(0o755)).map_err(failed);
         made.map(OwnedFd::from).with_context(|| format!("make directory {path:?} in the rootfs"))
     }
 
@@ -52,9 +56,29 @@ impl Rootfs {
         if let Some(found) = self.find(path)? {
             return Ok(found);
         }
+        let path = &self.past_dangling_links(path)?;
         self.parent_and_name(path)?;
         let made = self.root().create_file(path, OpenFlags::O_RDONLY, &Permissions::from_mode(0o644)).map_err(failed);
         made.map(OwnedFd::from).with_context(|| format!("make file {path:?} in the rootfs"))
+    }
+
+    /// The path that a path with links to nothing means: an image may bring a link whose target is still to be made. What
+    /// is made there is in the rootfs all the same, whatever the links say by then.
+    fn past_dangling_links(&self, path: &Path) -> Result<PathBuf> {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            let dangling = path.ancestors().find_map(|ancestor| Some((ancestor, self.dangling_target(ancestor)?)));
+            let Some((link, target)) = dangling else { return Ok(path) };
+            let rest = path.strip_prefix(link).unwrap_or(Path::new(""));
+            path = clean(&link.parent().unwrap_or(Path::new("/")).join(target).join(rest));
+        }
+        Err(Errno::ELOOP).with_context(|| format!("resolve {path:?} in the rootfs"))
+    }
+
+    /// Where a link leads that leads to nothing.
+    fn dangling_target(&self, path: &Path) -> Option<PathBuf> {
+        let target = self.root().readlink(path).ok()?;
+        self.root().resolve(path).is_err().then_some(target)
     }
 
     /// Makes a symbolic link at `path`; what is there already stays.

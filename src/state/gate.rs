@@ -66,8 +66,8 @@ impl Gate {
     /// Takes init's side, below the container's directory.
     pub fn take(container: &Container) -> Result<Self> {
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        let fifo = openat(&container.dir, Path::new(FIFO), flags, Mode::empty())
-            .with_context(|| format!("open {FIFO}"))?;
+        let fifo =
+            openat(&container.dir, Path::new(FIFO), flags, Mode::empty()).with_context(|| format!("open {FIFO}"))?;
         let fifo = Flock::lock(fifo, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| errno)
             .with_context(|| format!("lock {FIFO}"))?;

@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod clone;
 pub mod fd;
 pub mod mount;
+pub mod network;
 pub mod process;
 pub mod seccomp;
 pub mod socket;
