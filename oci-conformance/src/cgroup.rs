@@ -65,9 +65,23 @@ impl Hierarchies {
         Ok((version, root.join(path.trim_start_matches('/'))))
     }
 
-    /// Every existing cgroup directory of that path, one a hierarchy.
+    /// Every existing cgroup directory of that path, taken from each hierarchy's root, and from where this process is:
+    /// that is where a runtime may take a relative path from.
     pub fn existing(&self, path: &str) -> Vec<PathBuf> {
-        self.roots().map(|root| root.join(path.trim_start_matches('/'))).filter(|dir| dir.is_dir()).collect()
+        let path = path.trim_start_matches('/');
+        let dirs = self.roots().map(Path::to_owned).chain(self.our_own());
+        let mut found: Vec<_> = dirs.map(|dir| dir.join(path)).filter(|dir| dir.is_dir()).collect();
+        found.dedup();
+        found
+    }
+
+    /// This process's directory in each hierarchy.
+    fn our_own(&self) -> Vec<PathBuf> {
+        let table = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let first = |names: &[String]| names.iter().find(|name| *name != "rw" && *name != "ro").cloned();
+        let v1 = self.v1.iter().filter_map(|(names, root)| Some((first(names)?, root)));
+        let all = v1.chain(self.v2.iter().map(|root| (String::new(), root)));
+        all.filter_map(|(name, root)| Some(root.join(path_in(&table, &name)?.trim_start_matches('/')))).collect()
     }
 
     /// Removes the cgroup of that path and those below it from every hierarchy, as far as they are empty.

@@ -48,7 +48,7 @@ pub const CASES: &[Case] = &[
         "a hook gets its args and, as the environment, its env alone"
     ),
     case!(no_args, "config.md#posix-platform-hooks", "args and env of a hook may be left out")
-        .known(&[("crun", "1.8.1 crashes where a hook has no args")]),
+        .known(&[("crun", "1.8.1 dies of SIGPIPE, now and then, where a hook does not read the state")]),
 ];
 
 /// A hook in the runtime's mount namespace that appends what it sees to the container's file `hooks`.
