@@ -2,12 +2,12 @@
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-# The runtime that `demo`, `bench` and `conformance-oci` look at; empty: the release binary.
+# The runtime that `demo`, `bench`, `conformance` and `conformance-oci` look at; empty: the release binary.
 RUNTIME ?=
 
 export PREFIX DESTDIR RUNTIME
 
-.PHONY: help demo test test-vm build install bench conformance-oci lint deps clean
+.PHONY: help demo test test-vm build install bench conformance conformance-oci lint deps clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,10 @@ bench: ## compare with crun and runc
 	@hack/deps build bench
 	@hack/binary build >/dev/null
 	@hack/bench
+
+conformance: ## run our own conformance suite, on any runtime: RUNTIME=runc
+	@hack/deps build
+	@hack/conformance
 
 conformance-oci: ## run the official validation suite, side by side with runc
 	@hack/deps build conformance

@@ -42,10 +42,12 @@ pub fn read(path: &Path) -> Result<Spec> {
     let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
     ensure!(first.is_none_or(|&byte| byte == b'{'), "{path:?}: is not a JSON object");
     serde_json::from_slice(&json).map_err(|error| {
-        match property::at(&json, error.line(), error.column()) {
-            property if error.is_data() && !property.is_empty() => anyhow!("{path:?}: {property}: {error}"),
-            _ => anyhow!("{path:?}: {error}"),
-        }
+        let property = match error.is_data() {
+            true => property::at(&json, error.line(), error.column()),
+            false => String::new(),
+        };
+        let colon = if property.is_empty() { "" } else { ": " };
+        anyhow!("{path:?}: {property}{colon}{error}")
     })
 }
 

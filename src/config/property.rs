@@ -19,9 +19,10 @@ pub fn at(json: &[u8], line: usize, column: usize) -> String {
         place += 1;
         match json[begin] {
             b'"' => {
-                place += string_length(&json[place..]);
+                let text = string(&json[place..]);
+                place += text.len() + 1;
                 if let Some(Level::Object(name @ None)) = levels.last_mut() {
-                    *name = Some(&json[begin + 1..place.min(json.len()) - 1]);
+                    *name = Some(text);
                 }
             }
             // What the parser only saw the beginning of is wrong as a whole.
@@ -39,15 +40,15 @@ pub fn at(json: &[u8], line: usize, column: usize) -> String {
     describe(&levels)
 }
 
-/// The length of a string after its opening quote, with the closing one.
-fn string_length(text: &[u8]) -> usize {
+/// What stands before the closing quote of a string that was opened.
+fn string(text: &[u8]) -> &[u8] {
     let mut escaped = false;
     let end = text.iter().position(|&byte| {
         let closes = byte == b'"' && !escaped;
         escaped = byte == b'\\' && !escaped;
         closes
     });
-    end.map_or(text.len(), |end| end + 1)
+    &text[..end.unwrap_or(text.len())]
 }
 
 fn describe(levels: &[Level<'_>]) -> String {
@@ -92,6 +93,14 @@ mod tests {
         ] {
             let error = serde_json::from_str::<Spec>(json).unwrap_err();
             assert_eq!(at(json.as_bytes(), error.line(), error.column()), property, "{json}: {error}");
+        }
+    }
+    #[test]
+    fn a_text_that_ends_anywhere_is_no_reason_to_panic() {
+        let json = br#"{"annotations":{"a\":"\"},["},"mounts":[{"destination":"/x"},{"destination":1}]}"#;
+        for end in 0..=json.len() {
+            at(&json[..end], 1, end);
+            at(&json[..end], 7, 99);
         }
     }
 }

@@ -1,0 +1,73 @@
+//! The cases, a file for each part of the specification.
+
+use crate::case::Case;
+
+mod annotations;
+mod cgroups;
+mod devices;
+mod features;
+mod hook_failures;
+mod hooks;
+mod hostname;
+mod kill;
+mod lifecycle;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod paths;
+mod process;
+mod propagation;
+mod root;
+mod seccomp;
+mod state;
+mod sysctl;
+mod user;
+mod version;
+
+/// Every case of the suite, in the order of the result.
+pub fn all() -> Vec<&'static Case> {
+    [
+        version::CASES,
+        state::CASES,
+        lifecycle::CASES,
+        kill::CASES,
+        hooks::CASES,
+        hook_failures::CASES,
+        root::CASES,
+        mounts::CASES,
+        mount_options::CASES,
+        propagation::CASES,
+        process::CASES,
+        user::CASES,
+        hostname::CASES,
+        annotations::CASES,
+        namespaces::CASES,
+        devices::CASES,
+        cgroups::CASES,
+        sysctl::CASES,
+        seccomp::CASES,
+        paths::CASES,
+        features::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_sections_name_a_file_and_an_anchor() {
+        let mut names = BTreeSet::new();
+        for case in super::all() {
+            assert!(names.insert(case.full_name()), "{} twice", case.full_name());
+            let (file, anchor) = case.section.split_once('#').unwrap_or_default();
+            let files =
+                ["runtime.md", "runtime-linux.md", "config.md", "config-linux.md", "features.md", "features-linux.md"];
+            assert!(files.contains(&file) && !anchor.is_empty(), "{}: {}", case.full_name(), case.section);
+            assert!(!case.title.ends_with('.') && case.title.len() < 140, "{}", case.title);
+        }
+    }
+}
