@@ -7,7 +7,7 @@ RUNTIME ?=
 
 export PREFIX DESTDIR RUNTIME
 
-.PHONY: help demo test build install bench conformance conformance-oci lint deps clean
+.PHONY: help demo test test-vm build install bench conformance conformance-oci lint deps clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -19,6 +19,10 @@ demo: ## build tare and let a container tell what it sees
 test: ## run all tests against the release binary
 	@hack/deps build test
 	@hack/test
+
+test-vm: ## run the integration tests on cgroup v2 and systemd, in a virtual machine
+	@hack/deps build vm
+	@hack/vm test
 
 build: ## build the static release binary
 	@hack/deps build

@@ -1,5 +1,7 @@
 //! config.json: read once, checked whole, before anything is made.
 
+mod property;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +9,7 @@ use oci_spec::runtime::Spec;
 
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::linux::{
-    devices, masked_paths, namespaces, readonly_paths, rootfs_propagation, seccomp, sysctl, uid_mappings,
+    devices, masked_paths, namespaces, readonly_paths, rootfs_propagation, seccomp, sysctl, time_offsets, uid_mappings,
 };
 use crate::{cgroups, hooks, hostname, mounts, process, root};
 
@@ -33,17 +35,15 @@ pub fn load(bundle: &Path) -> Result<Bundle> {
     Ok(Bundle { path, rootfs, spec })
 }
 
-fn read(path: &Path) -> Result<Spec> {
+/// Reads a config.json; nothing in it is checked yet.
+pub fn read(path: &Path) -> Result<Spec> {
     let json = fs::read(path).with_context(|| format!("read {path:?}"))?;
     // A list would do for the parser, which takes the properties in their order then.
     let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
     ensure!(first.is_none_or(|&byte| byte == b'{'), "{path:?}: is not a JSON object");
     serde_json::from_slice(&json).map_err(|error| {
-        // A second parse finds the property; the first one, which nearly always succeeds, need not keep track.
-        match serde_path_to_error::deserialize::<_, Spec>(&mut serde_json::Deserializer::from_slice(&json)) {
-            Err(located) if located.path().iter().next().is_some() => {
-                anyhow!("{path:?}: {}: {}", located.path(), located.inner())
-            }
+        match property::at(&json, error.line(), error.column()) {
+            property if error.is_data() && !property.is_empty() => anyhow!("{path:?}: {property}: {error}"),
             _ => anyhow!("{path:?}: {error}"),
         }
     })
@@ -70,6 +70,7 @@ fn check(spec: &Spec) -> Result<()> {
     hooks::check(spec)?;
     devices::check(spec)?;
     sysctl::check(spec)?;
+    time_offsets::check(spec)?;
     rootfs_propagation::check(spec)?;
     masked_paths::check(spec)?;
     if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
@@ -85,17 +86,10 @@ fn check(spec: &Spec) -> Result<()> {
 /// What this version does not build is refused: to run without what was asked for would be worse.
 fn check_built(spec: &Spec) -> Result<()> {
     let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let process = spec.process().as_ref();
     let linux = spec.linux().as_ref();
     let asked = [
-        ("process.apparmorProfile", process.is_some_and(|process| given(process.apparmor_profile()))),
-        ("process.selinuxLabel", process.is_some_and(|process| given(process.selinux_label()))),
-        ("process.scheduler", process.is_some_and(|process| process.scheduler().is_some())),
-        ("process.ioPriority", process.is_some_and(|process| process.io_priority().is_some())),
-        ("process.execCPUAffinity", process.is_some_and(|process| process.exec_cpu_affinity().is_some())),
         ("linux.mountLabel", linux.is_some_and(|linux| given(linux.mount_label()))),
         ("linux.personality", linux.is_some_and(|linux| linux.personality().is_some())),
-        ("linux.timeOffsets", linux.is_some_and(|linux| linux.time_offsets().is_some())),
         ("linux.memoryPolicy", linux.is_some_and(|linux| linux.memory_policy().is_some())),
         ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
         ("linux.netDevices", linux.is_some_and(|linux| linux.net_devices().is_some())),

@@ -18,6 +18,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use nix::errno::Errno;
+
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::sys::socket;
 
@@ -113,19 +115,23 @@ impl Parent {
         self.0.as_raw_fd()
     }
 
-    /// Says something to init.
+    /// Says something to init. One that has given up hears nothing: why is to be received.
     pub fn send(&self, message: ToInit) -> Result<()> {
-        socket::send(self.0.as_fd(), &[message as u8], None).with_context(|| format!("tell init: {message:?}"))
+        match socket::send(self.0.as_fd(), &[message as u8], None) {
+            Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            result => result.with_context(|| format!("tell init: {message:?}")),
+        }
     }
 
     /// Waits for init's next message; `None` if init is gone without a word.
     pub fn receive(&self) -> Result<Option<ToParent>> {
         let mut buffer = [0; LONGEST];
-        let (length, fd) = match socket::receive(self.0.as_fd(), &mut buffer) {
-            // Init died with something of ours unread.
-            Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
-            result => result.context("hear from init")?,
+        let received = match socket::receive(self.0.as_fd(), &mut buffer) {
+            // Init died with something of ours unread, which is told once, before its own last words.
+            Err(Errno::ECONNRESET) => socket::receive(self.0.as_fd(), &mut buffer),
+            result => result,
         };
+        let (length, fd) = received.context("hear from init")?;
         let Some((&tag, data)) = buffer[..length].split_first() else { return Ok(None) };
         let text = || String::from_utf8_lossy(data).into_owned();
         let missing = || anyhow!("init sent message {tag:?} without its descriptor");
@@ -191,6 +197,17 @@ mod tests {
         drop(init);
         let heard = parent.receive().unwrap().unwrap();
         assert!(matches!(heard, ToParent::Failed(reason) if reason.ends_with("No such file or directory")));
+        assert!(parent.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_last_words_are_heard_of_an_init_that_did_not_listen() {
+        let (parent, init) = pair().unwrap();
+        parent.send(ToInit::Mapped).unwrap();
+        init.send(&ToParent::Failed("why".into())).unwrap();
+        drop(init);
+        parent.send(ToInit::Recorded).unwrap();
+        assert!(matches!(parent.receive().unwrap(), Some(ToParent::Failed(reason)) if reason == "why"));
         assert!(parent.receive().unwrap().is_none());
     }
 

@@ -38,6 +38,19 @@ pub(super) fn read(dir: &Path, file: &str) -> Result<String> {
     Ok(text)
 }
 
+/// Reads a file that need not be there: looking for one is no error, whose making would cost more than the look.
+pub(super) fn read_if_there(dir: &Path, file: &str) -> Result<Option<String>> {
+    let path = dir.join(file);
+    let mut text = String::with_capacity(128);
+    let read = File::open(path).and_then(|open| open.take(u64::MAX).read_to_string(&mut text));
+    match read.map_err(|error| (error.raw_os_error().map(Errno::from_raw), error)) {
+        Ok(_) => Ok(Some(text)),
+        // Never was there, or was removed while it was open.
+        Err((Some(Errno::ENOENT | Errno::ENODEV), _)) => Ok(None),
+        Err((_, error)) => Err(error).with_context(|| format!("read {file} of {}", dir.display())),
+    }
+}
+
 /// Reads a number.
 pub(super) fn read_u64(dir: &Path, file: &str) -> Result<u64> {
     let text = read(dir, file)?;

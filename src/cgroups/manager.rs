@@ -119,6 +119,11 @@ pub trait Manager {
     /// Whether it is frozen itself (not by an ancestor).
     fn is_frozen(&self) -> Result<bool>;
 
+    /// On v1 a frozen process does not even die: after a SIGKILL its cgroup has to thaw.
+    fn thaw_the_killed(&self) -> Result<()> {
+        if self.is_frozen()? { self.freeze(false) } else { Ok(()) }
+    }
+
     /// Removes the cgroup and what the container made below it; already gone is success. Waits, bounded, for processes
     /// that are about to leave.
     fn destroy(&self) -> Result<()>;

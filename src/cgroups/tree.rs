@@ -70,9 +70,8 @@ pub(super) fn pids(dir: &Path) -> Result<Vec<i32>> {
     let mut pids = Vec::new();
     let mut pending = vec![dir.to_owned()];
     while let Some(dir) = pending.pop() {
-        match own_pids(&dir, &mut pids) {
-            Err(error) if file::is_gone(&error) => continue, // removed while we walk
-            result => result?,
+        if !own_pids(&dir, &mut pids)? {
+            continue; // removed while we walk
         }
         match children(&dir) {
             Ok(children) => pending.extend(children),
@@ -83,12 +82,14 @@ pub(super) fn pids(dir: &Path) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
-fn own_pids(dir: &Path, pids: &mut Vec<i32>) -> Result<()> {
-    let text = match file::read(dir, "cgroup.procs") {
+/// The processes of one cgroup; `false` if it is gone.
+fn own_pids(dir: &Path, pids: &mut Vec<i32>) -> Result<bool> {
+    let text = match file::read_if_there(dir, "cgroup.procs") {
         // A threaded v2 cgroup lists threads only.
-        Err(error) if errno(&error) == Some(Errno::EOPNOTSUPP) => file::read(dir, "cgroup.threads")?,
+        Err(error) if errno(&error) == Some(Errno::EOPNOTSUPP) => file::read_if_there(dir, "cgroup.threads")?,
         result => result?,
     };
+    let Some(text) = text else { return Ok(false) };
     for line in text.lines() {
         let pid = line.parse().with_context(|| format!("cgroup.procs of {}: {line:?} is no pid", dir.display()))?;
         // 0 is a process of another pid namespace than ours: to signal it would signal our own group.
@@ -96,7 +97,7 @@ fn own_pids(dir: &Path, pids: &mut Vec<i32>) -> Result<()> {
             pids.push(pid);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// SIGKILL to all processes of a cgroup until no new ones appear: a process may fork between two readings, but what was

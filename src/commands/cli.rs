@@ -86,6 +86,14 @@ pub enum Command {
     Start(Id),
     /// Create and start a container, and stay with it until it ends
     Run(Run),
+    /// Run a further program in a container
+    Exec(Exec),
+    /// Stop all processes of a container for a while
+    Pause(Id),
+    /// Let the processes of a paused container go on
+    Resume(Id),
+    /// List the processes of a container
+    Ps(Ps),
     /// Print the state of a container as JSON
     State(Id),
     /// Send a signal to a container's init
@@ -161,6 +169,62 @@ pub struct Run {
     pub no_subreaper: bool,
 }
 
+/// Flags of `exec`.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// Take the process from this file (JSON, as config.json's process)
+    #[arg(long, short, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Working directory in the container
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Set an environment variable (may be given several times)
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Give the program a terminal
+    #[arg(long, short)]
+    pub tty: bool,
+    /// Run the program as this user
+    #[arg(long, short, value_name = "UID[:GID]")]
+    pub user: Option<String>,
+    /// Further groups (may be given several times)
+    #[arg(long, short = 'g', value_name = "GID")]
+    pub additional_gids: Vec<u32>,
+    /// Do not wait for the program's end
+    #[arg(long, short)]
+    pub detach: bool,
+    /// Write the pid of the program to this file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Unix socket that is sent the terminal of the program
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// AppArmor profile
+    #[arg(long, value_name = "PROFILE")]
+    pub apparmor: Option<String>,
+    /// SELinux label
+    #[arg(long, value_name = "LABEL")]
+    pub process_label: Option<String>,
+    /// Keep the program from gaining privileges
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Add a capability to those of the container's process (may be given several times)
+    #[arg(long, short, value_name = "CAPABILITY")]
+    pub cap: Vec<String>,
+    /// Pass this many descriptors after standard error on to the program
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// Run the program in a paused container too, where it waits
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// The container's id
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+    /// The program and its arguments
+    #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}
+
 /// Flags of `kill`.
 #[derive(Debug, Args)]
 pub struct Kill {
@@ -197,13 +261,27 @@ pub struct List {
     pub quiet: bool,
 }
 
-/// `list --format`
+/// `--format` of `list` and `ps`
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ListFormat {
     /// Columns for a person
     Table,
     /// An array of states
     Json,
+}
+
+/// Flags of `ps`.
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Form of the list
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    pub format: ListFormat,
+    /// The container's id
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+    /// Arguments for ps(1), which makes the table [default: -ef]
+    #[arg(value_name = "PS_OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub options: Vec<String>,
 }
 
 /// Flags of `spec`.
@@ -217,10 +295,24 @@ pub struct Spec {
     pub rootless: bool,
 }
 
+/// Whether the command is one that enters a container, by a look that costs nothing next to parsing. It is a guess: an
+/// option that is not known here may hide the command.
+pub fn enters_a_container(args: &[OsString]) -> bool {
+    let mut args = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default());
+    while let Some(arg) = args.next() {
+        match arg.trim_start_matches('-') {
+            "create" | "exec" | "run" if !arg.starts_with('-') => return true,
+            "root" | "log" | "log-format" | "cgroup-manager" if arg.starts_with('-') => drop(args.next()),
+            _ if arg.starts_with('-') => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
 /// Accepts long options with one dash, as Go's flag package does and callers of runc rely on (`-no-subreaper`).
-pub fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut args: Vec<OsString> = args.collect();
-    let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
+pub fn with_two_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
+    let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len()).min(end_of_exec(&args));
     // Nearly no caller needs this, and asking the definition costs more than the whole parse.
     let unusual = |arg: &OsString| {
         long_option(arg).is_some_and(|(_, value)| {
@@ -236,6 +328,24 @@ pub fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let program = args.first().cloned();
     let understood = args.iter().skip(1).filter_map(|arg| with_two(arg, &command));
     program.into_iter().chain(understood).chain(rest).collect()
+}
+
+/// Where the arguments of the program of `exec`, or of ps(1), begin, which are not ours to understand: after the first one behind the
+/// command that is neither an option nor, as far as can be told without the definition, an option's value.
+fn end_of_exec(args: &[OsString]) -> usize {
+    let Some(exec) = args.iter().position(|arg| arg == "exec" || arg == "ps") else { return args.len() };
+    const SWITCHES: &[&str] = &["tty", "t", "detach", "d", "no-new-privs", "ignore-paused"];
+    let mut rest = args.iter().enumerate().skip(exec + 1);
+    while let Some((index, arg)) = rest.next() {
+        let text = arg.to_str().unwrap_or_default();
+        if !text.starts_with('-') {
+            return index + 1;
+        }
+        if !text.contains('=') && !SWITCHES.contains(&text.trim_start_matches('-')) {
+            rest.next();
+        }
+    }
+    args.len()
 }
 
 /// One argument with two dashes, if it is a long option; none if it is a switch that is set to false.
@@ -278,7 +388,17 @@ mod tests {
     use super::*;
 
     fn dashed(args: &[&str]) -> Vec<OsString> {
-        with_two_dashes(args.iter().map(OsString::from))
+        with_two_dashes(args.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn the_command_is_found_behind_the_flags() {
+        let enters = |line: &str| enters_a_container(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert!(enters("tare run x"));
+        assert!(enters("tare --root /x -log-format json --log=/y --debug create -b . x"));
+        assert!(!enters("tare --root run state x"));
+        assert!(!enters("tare state run"));
+        assert!(!enters("tare --version"));
     }
 
     #[test]
@@ -291,6 +411,14 @@ mod tests {
         assert_eq!(
             dashed(&["tare", "-root", "/x", "run", "-no-subreaper", "-bundle=/b", "-d", "x"]),
             ["tare", "--root", "/x", "run", "--no-subreaper", "--bundle=/b", "-d", "x"]
+        );
+    }
+
+    #[test]
+    fn the_options_of_a_program_are_its_own() {
+        assert_eq!(
+            dashed(&["tare", "exec", "-cwd", "/", "-tty", "x", "find", "-user", "y"]),
+            ["tare", "exec", "--cwd", "/", "--tty", "x", "find", "-user", "y"]
         );
     }
 

@@ -16,10 +16,7 @@ pub fn run(options: Options) -> Result<()> {
 impl cli::Create {
     /// The flags as the parent stage takes them, the environment's LISTEN_FDS included.
     pub fn options(self, root: PathBuf, cgroups: Kind, detached: bool) -> Result<Options> {
-        let preserved_fds = self.preserve_fds + listen_fds()?;
-        for fd in 3..3 + self.preserve_fds {
-            ensure!(is_open(fd as i32), "--preserve-fds {}: descriptor {fd} is not open", self.preserve_fds);
-        }
+        let preserved_fds = preserved_fds(self.preserve_fds)?;
         Ok(Options {
             root,
             id: self.id,
@@ -33,6 +30,15 @@ impl cli::Create {
             cgroups,
         })
     }
+}
+
+/// How many descriptors after the standard ones the program gets: those of `--preserve-fds`, which have to be there, and
+/// those of LISTEN_FDS.
+pub fn preserved_fds(asked: u32) -> Result<u32> {
+    for fd in 3..3 + asked {
+        ensure!(is_open(fd as i32), "--preserve-fds {asked}: descriptor {fd} is not open");
+    }
+    Ok(asked + listen_fds()?)
 }
 
 /// Sockets passed by a service manager (sd_listen_fds(3)).

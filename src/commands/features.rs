@@ -33,8 +33,8 @@ const BUILT: Built = Built {
     cgroup_v2: true,
     cgroup_systemd: false,
     cgroup_systemd_user: false,
-    cgroup_rdma: false,
-    apparmor: false,
+    cgroup_rdma: true,
+    apparmor: true,
     selinux: false,
     intel_rdt: false,
     intel_rdt_schemata: false,
@@ -47,7 +47,7 @@ const BUILT: Built = Built {
 
 const HOOKS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
-const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"];
+const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
 /// Annotations of a config.json that an engine should not let its users set: they reach systemd, CRIU or the runtime.
 const UNSAFE_ANNOTATIONS: [&str; 3] = ["bundle", "org.systemd.property.", "org.criu.config"];
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(features.oci_version_max(), "1.3.0");
         assert_eq!(features.mount_options().as_deref().unwrap(), ["bind", "rro"]);
         let linux = features.linux().as_ref().unwrap();
-        assert_eq!(linux.namespaces().as_ref().unwrap().len(), 8);
+        assert_eq!(linux.namespaces().as_ref().unwrap().len(), NAMESPACES.len());
         let capabilities = linux.capabilities().as_ref().unwrap();
         assert_eq!(capabilities.first().unwrap(), "CAP_CHOWN");
         assert_eq!(capabilities.last().unwrap(), "CAP_CHECKPOINT_RESTORE");

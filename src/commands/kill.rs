@@ -21,7 +21,7 @@ pub fn run(root: &Path, id: &str, signal: &str, all: bool) -> Result<()> {
         return signal_all(&record, signal);
     }
     match container.status(&record)? {
-        Status::Created | Status::Running => {}
+        Status::Created | Status::Running | Status::Paused => {}
         Status::Stopped | Status::Creating => bail!("container not running"),
     }
     if signal == libc::SIGKILL && !record.private_pid_namespace {
@@ -43,7 +43,11 @@ fn signal_init(record: &Record, signal: i32) -> Result<()> {
     }
     match pidfd_send_signal(pidfd.as_fd(), signal) {
         Err(Errno::ESRCH) => bail!("container not running: no such process"),
-        result => result.with_context(|| format!("send signal {signal} to init (pid {pid})")),
+        result => result.with_context(|| format!("send signal {signal} to init (pid {pid})"))?,
+    }
+    match signal {
+        libc::SIGKILL => cgroups::reopen(&record.cgroup)?.thaw_the_killed(),
+        _ => Ok(()),
     }
 }
 

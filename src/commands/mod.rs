@@ -3,10 +3,14 @@
 pub mod cli;
 pub mod create;
 pub mod delete;
+pub mod exec;
 pub mod features;
 pub mod kill;
 pub mod list;
 pub mod manual;
+pub mod pause;
+pub mod ps;
+pub mod resume;
 pub mod run;
 pub mod spec;
 pub mod start;
@@ -27,6 +31,11 @@ use cli::{CgroupManager, Cli, Command, Global, LogFormat, Rootless};
 
 /// Runs the command that the arguments name; returns the exit status.
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
+    let args: Vec<OsString> = args.collect();
+    if cli::enters_a_container(&args) {
+        // First of all, for what comes before it is done twice. A failure is reported below, once there is a log.
+        let _ = sealed_exe::ensure_sealed();
+    }
     let args = cli::with_two_dashes(args);
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
@@ -51,7 +60,14 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
             let options = args.create.options(root, kind(&cli.global), args.detach)?;
             run::run(&options, args.keep, !args.no_subreaper)
         }
+        Some(Command::Exec(args)) => {
+            sealed_exe::ensure_sealed()?;
+            exec::run(root, args)
+        }
         Some(Command::Start(args)) => start::run(&root, &args.id).map(|()| 0),
+        Some(Command::Pause(args)) => pause::run(&root, &args.id).map(|()| 0),
+        Some(Command::Resume(args)) => resume::run(&root, &args.id).map(|()| 0),
+        Some(Command::Ps(args)) => ps::run(&root, &args).map(|()| 0),
         Some(Command::State(args)) => state::run(&root, &args.id).map(|()| 0),
         Some(Command::Kill(args)) => kill::run(&root, &args.id, &args.signal, args.all).map(|()| 0),
         Some(Command::Delete(args)) => delete::run(&root, &args.ids, args.force),

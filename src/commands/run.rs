@@ -22,7 +22,7 @@ pub fn run(options: &Options, keep: bool, subreaper: bool) -> Result<i32> {
     drop(created.lock);
     let ended = started.and_then(|()| foreground::stay(&created.init, &signals, terminal));
     if !keep || ended.is_err() {
-        delete::delete(&created.container, true)?;
+        delete::delete_killed(&created.container)?;
     }
     ended
 }

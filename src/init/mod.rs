@@ -1,4 +1,6 @@
 //! Stage 2, in the container.
 
 pub mod create;
+pub mod exec;
 pub mod keyring;
+pub mod program;

@@ -5,16 +5,19 @@ use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat, makedev};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
+use super::namespaces;
 use crate::error::{Context as _, Result, ensure};
 use crate::mounts::filesystem;
 use crate::root::Rootfs;
 use crate::root::path::{check_absolute, clean};
 use crate::sys::mount::{attach, attr, clone_tree};
 
-/// Every path is absolute.
+/// Every path is absolute. Without a mount namespace the mask would be the host's.
 pub fn check(spec: &Spec) -> Result<()> {
+    let possible = namespaces::has(spec, Type::Mount) || configured(spec).next().is_none();
+    ensure!(possible, "linux.maskedPaths: unable to restrict paths without a mount namespace of the container's own");
     configured(spec).try_for_each(|path| check_absolute(Path::new(path))).context("linux.maskedPaths")
 }
 

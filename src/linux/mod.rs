@@ -8,4 +8,5 @@ pub mod readonly_paths;
 pub mod rootfs_propagation;
 pub mod seccomp;
 pub mod sysctl;
+pub mod time_offsets;
 pub mod uid_mappings;

@@ -7,6 +7,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
+use super::time_offsets;
 use crate::error::{Context as _, Result, bail, ensure};
 use crate::root::path::check_absolute;
 
@@ -46,14 +47,10 @@ pub fn check(spec: &Spec) -> Result<()> {
         if let Some(path) = namespace.path() {
             check_absolute(path).with_context(|| format!("linux.namespaces[{index}].path ({name})"))?;
         }
-        match (namespace.typ(), namespace.path()) {
-            (Type::User, Some(_)) => bail!("linux.namespaces[{index}]: joining a user namespace is not supported yet"),
-            (Type::Time, _) => bail!("linux.namespaces[{index}]: a time namespace is not supported yet"),
-            _ => {}
+        if namespace.typ() == Type::User && namespace.path().is_some() {
+            bail!("linux.namespaces[{index}]: joining a user namespace is not supported yet");
         }
     }
-    // Without one, every mount of the container would be the host's.
-    ensure!(has(spec, Type::Mount), "linux.namespaces: a mount namespace is needed");
     Ok(())
 }
 
@@ -67,6 +64,28 @@ pub fn is_new(spec: &Spec, wanted: Type) -> bool {
     configured(spec).iter().any(|namespace| {
         namespace.typ() == wanted && namespace.path().as_ref().is_none_or(|p| p.as_os_str().is_empty())
     })
+}
+
+/// The types of namespace that the container has, new or joined, as config.json names them.
+pub fn names(spec: &Spec) -> Vec<String> {
+    configured(spec).iter().map(|namespace| kind(namespace.typ()).1.to_owned()).collect()
+}
+
+/// The flags of these types.
+pub fn flags(names: &[String]) -> CloneFlags {
+    KINDS.iter().filter(|kind| names.iter().any(|name| name == kind.1)).map(|kind| kind.2).collect()
+}
+
+/// Runs something whose child is born in the pid namespace of a container's init, if that is one of these.
+pub fn for_child_of<T>(init: &OwnedFd, namespaces: CloneFlags, spawn: impl FnOnce() -> Result<T>) -> Result<T> {
+    if !namespaces.contains(CloneFlags::CLONE_NEWPID) {
+        return spawn();
+    }
+    let own = open_own("pid")?;
+    setns(init, CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;
+    let spawned = spawn();
+    setns(own, CloneFlags::CLONE_NEWPID).context("return to the own pid namespace")?;
+    spawned
 }
 
 fn configured(spec: &Spec) -> &[oci_spec::runtime::LinuxNamespace] {
@@ -99,9 +118,9 @@ impl Namespaces {
     }
 
     /// The flags that init is born with. The cgroup namespace comes later ([`Namespaces::join`]): made by clone3 it
-    /// would have the parent's cgroup for its root.
+    /// would have the parent's cgroup for its root. The time namespace is there before ([`Namespaces::for_child`]).
     pub fn clone_flags(&self) -> CloneFlags {
-        self.new - CloneFlags::CLONE_NEWCGROUP
+        self.new - CloneFlags::CLONE_NEWCGROUP - NEWTIME
     }
 
     /// Is there a new user namespace?
@@ -109,17 +128,27 @@ impl Namespaces {
         self.new.contains(CloneFlags::CLONE_NEWUSER)
     }
 
-    /// Runs something whose children are born in the pid namespace that is joined. Only children enter it: this
-    /// process stays where it is, and gets its own namespace for children back.
-    pub fn in_pid_namespace<T>(&self, spawn: impl FnOnce() -> Result<T>) -> Result<T> {
-        let Some((_, _, joined)) = self.joined.iter().find(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWPID) else {
-            return spawn();
-        };
-        let own = open("/proc/self/ns/pid", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-            .context("linux.namespaces: open /proc/self/ns/pid")?;
-        setns(joined.as_fd(), CloneFlags::CLONE_NEWPID).context("linux.namespaces: join the pid namespace")?;
+    /// Runs something whose child is born in the pid namespace that is joined, and in the new time namespace, whose
+    /// clocks are set before anybody is in it. Only children enter these two: this process stays where it is, and gets
+    /// its own namespaces for children back.
+    pub fn for_child<T>(&self, spec: &Spec, spawn: impl FnOnce() -> Result<T>) -> Result<T> {
+        let joined = self.joined.iter().find(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWPID);
+        let own_pid = joined.map(|_| open_own("pid")).transpose()?;
+        let own_time = self.new.contains(NEWTIME).then(|| open_own("time")).transpose()?;
+        if let Some((_, flag, joined)) = joined {
+            setns(joined, *flag).context("linux.namespaces: join the pid namespace")?;
+        }
+        if own_time.is_some() {
+            unshare(NEWTIME).context("linux.namespaces: unshare the time namespace")?;
+            time_offsets::apply(spec)?;
+        }
         let spawned = spawn();
-        setns(&own, CloneFlags::CLONE_NEWPID).context("linux.namespaces: return to the own pid namespace")?;
+        if let Some(own) = own_pid {
+            setns(own, CloneFlags::CLONE_NEWPID).context("linux.namespaces: return to the own pid namespace")?;
+        }
+        if let Some(own) = own_time {
+            setns(own, NEWTIME).context("linux.namespaces: return to the own time namespace")?;
+        }
         spawned
     }
 
@@ -135,6 +164,12 @@ impl Namespaces {
         }
         Ok(())
     }
+}
+
+fn open_own(name: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/self/ns/{name}");
+    open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .with_context(|| format!("linux.namespaces: open {path}"))
 }
 
 /// The kernel says which type of namespace a descriptor is; any other file is not one.

@@ -3,15 +3,18 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
-use crate::error::{Context as _, Result};
+use super::namespaces;
+use crate::error::{Context as _, Result, ensure};
 use crate::root::Rootfs;
 use crate::root::path::{check_absolute, clean};
 use crate::sys::mount::{Attributes, attach, attr, clone_tree, set_attributes};
 
-/// Every path is absolute.
+/// Every path is absolute. Without a mount namespace the cover would be the host's.
 pub fn check(spec: &Spec) -> Result<()> {
+    let possible = namespaces::has(spec, Type::Mount) || configured(spec).next().is_none();
+    ensure!(possible, "linux.readonlyPaths: unable to restrict paths without a mount namespace of the container's own");
     configured(spec).try_for_each(|path| check_absolute(Path::new(path))).context("linux.readonlyPaths")
 }
 

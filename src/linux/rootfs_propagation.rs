@@ -1,15 +1,18 @@
 //! `linux.rootfsPropagation`.
 
 use nix::mount::MsFlags;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
-use crate::error::{Context as _, Result, bail};
+use super::namespaces;
+use crate::error::{Context as _, Result, bail, ensure};
 use crate::root::Rootfs;
 use crate::sys::mount::{Attributes, set_attributes};
 
-/// The word is one that the kernel has a flag for.
+/// The word is one that the kernel has a flag for, and it is about mounts of the container's own.
 pub fn check(spec: &Spec) -> Result<()> {
-    of(spec).map(drop)
+    let possible = of(spec)?.is_none() || namespaces::has(spec, Type::Mount);
+    ensure!(possible, "linux.rootfsPropagation: not possible without a mount namespace of the container's own");
+    Ok(())
 }
 
 /// What becomes of the host's mounts in the new mount namespace. Only a shared root keeps them shared, so that mounts of

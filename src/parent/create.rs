@@ -15,11 +15,13 @@ use crate::config::{self, Bundle};
 use crate::error::{Context as _, Result, anyhow, one_line};
 use crate::hooks::{self, Point};
 use crate::init::create::Init;
-use crate::linux::namespaces::{Namespaces, is_new};
+use crate::init::program::Launch;
+use crate::linux::namespaces::{self, Namespaces, is_new};
 use crate::linux::seccomp::{self, Filter};
 use crate::linux::uid_mappings;
 use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
+use crate::root::on_host;
 use crate::state::{Container, Lock, Record, pid_file, status};
 use crate::sys::fd::pidfd_send_signal;
 
@@ -76,39 +78,42 @@ pub fn create(options: &Options) -> Result<Created> {
     let mut cgroup = cgroups::place(options.cgroups, cgroups_path(&bundle.spec), &options.id)?;
     // Before it is recorded as ours: from then on whatever is in it may be killed.
     cgroup.check_unused()?;
-    let mut record = record_of(&bundle, &options.id, cgroup.placement().clone());
+    let mut record = record_of(&bundle, &options.id, cgroup.placement().clone())?;
     container.save(&record)?;
     container.make_gate()?;
     let resources = resources(&bundle.spec);
     cgroup.create(Some(&resources))?;
+    let cgroup = undo.cgroup.insert(cgroup);
     record.cgroup = cgroup.placement().clone();
     // While nothing is in it: between two writes of the v1 list everything is denied.
     cgroup.apply_devices(&resources)?;
-    let cgroup = undo.cgroup.insert(cgroup);
 
     let (channel, init_channel) = protocol::pair()?;
     let entry = cgroup.entry()?;
-    let pid = spawn(&namespaces, &entry, || {
+    let story = || {
         // Only closed, not unlocked: the lock is the parent's, and so is its end of the conversation.
         let _ = close(lock.as_raw_fd());
         let _ = close(channel.number());
         let init = Init {
             bundle: &bundle,
-            process,
+            launch: Launch {
+                process,
+                filter: filter.as_ref(),
+                channel: init_channel,
+                user_namespace: namespaces.new_user(),
+                preserved_fds: options.preserved_fds,
+            },
             container: &container,
             record: &record,
             namespaces: &namespaces,
             cgroup: &entry,
-            filter: filter.as_ref(),
-            channel: init_channel,
             no_pivot: options.no_pivot,
             no_new_keyring: options.no_new_keyring,
-            preserved_fds: options.preserved_fds,
         };
         init.run()
-    })?;
-    let init = undo.init.insert(pid);
-    drop(entry);
+    };
+    let init = namespaces.for_child(&bundle.spec, || spawn(namespaces.clone_flags(), &entry, story))?;
+    let init = undo.init.insert(init);
 
     log::debug!("init of {:?} is pid {} on the host", options.id, init.pid);
     oom_score_adj::apply(process, init.pid)?;
@@ -120,13 +125,14 @@ pub fn create(options: &Options) -> Result<Created> {
     record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();
     container.save(&record)?;
     channel.send(ToInit::Recorded)?;
+    drop(entry);
 
     // Init mounts meanwhile; the limits are there before any hook, and before the program.
     cgroup.apply(&resources)?;
     let hooks = bundle.spec.hooks().as_ref();
     undo.hooks = hooks;
     let console_socket = options.console_socket.as_deref();
-    let service = Service { spec: &bundle.spec, record: &record, console_socket };
+    let service = Service { spec: &bundle.spec, process, record: &record, console_socket };
     let terminal = service.run(&channel, init, cgroup.as_ref())?;
     if let Some(path) = &options.pid_file {
         pid_file::write(path, init.pid)?;
@@ -135,7 +141,8 @@ pub fn create(options: &Options) -> Result<Created> {
     Ok(Created { container, record, init, terminal, lock })
 }
 
-fn prepare_filter(spec: &Spec, root: &Path) -> Result<Option<Filter>> {
+/// The compiled seccomp profile of a configuration.
+pub fn prepare_filter(spec: &Spec, root: &Path) -> Result<Option<Filter>> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
     seccomp::prepare(profile, Some(&root.join(".cache/seccomp"))).map(Some).context("linux.seccomp")
 }
@@ -149,12 +156,16 @@ fn resources(spec: &Spec) -> LinuxResources {
     spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default()
 }
 
-fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Record {
+fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Result<Record> {
     let hooks = bundle.spec.hooks().as_ref();
     let kept = |point: Point| Some(point.of(hooks).to_vec()).filter(|hooks| !hooks.is_empty());
     let mut later = Hooks::default();
     later.set_poststart(kept(Point::Poststart)).set_poststop(kept(Point::Poststop));
-    Record {
+    let mounts_before = match namespaces::has(&bundle.spec, LinuxNamespaceType::Mount) {
+        true => None,
+        false => Some(on_host::count(&bundle.rootfs)?),
+    };
+    Ok(Record {
         id: id.to_owned(),
         bundle: bundle.path.clone(),
         rootfs: bundle.rootfs.clone(),
@@ -163,10 +174,12 @@ fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Record {
         init_process_pid: 0,
         init_process_start: 0,
         private_pid_namespace: is_new(&bundle.spec, LinuxNamespaceType::Pid),
+        namespaces: namespaces::names(&bundle.spec),
         cgroup,
+        mounts_before,
         annotations: bundle.spec.annotations().clone(),
         hooks: Some(later).filter(|hooks| *hooks != Hooks::default()),
-    }
+    })
 }
 
 /// Takes everything back that was made, in the reverse order, unless creating succeeds.
@@ -201,6 +214,11 @@ impl Drop for Undo<'_> {
         }
         if let Some(cgroup) = &self.cgroup
             && let Err(error) = cgroup.kill().and_then(|()| cgroup.destroy())
+        {
+            log::warn!("clean up: {}", one_line(&error));
+        }
+        if let Ok(record) = self.container.record()
+            && let Err(error) = on_host::unmount(&record)
         {
             log::warn!("clean up: {}", one_line(&error));
         }

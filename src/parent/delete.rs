@@ -9,6 +9,7 @@ use super::create::Created;
 use crate::cgroups;
 use crate::error::{Context as _, Result, bail, one_line};
 use crate::hooks::{self, Point, ends_before};
+use crate::root::on_host;
 use crate::state::{Container, Record, Status, status};
 use crate::sys::fd::{pidfd_open, pidfd_send_signal};
 
@@ -32,9 +33,14 @@ pub fn delete(container: &Container, force: bool) -> Result<()> {
     match container.status(&record)? {
         Status::Stopped => {}
         Status::Created => kill_init(&record)?,
-        Status::Running | Status::Creating if force => kill_init(&record)?,
+        Status::Running | Status::Paused | Status::Creating if force => kill_init(&record)?,
         status => bail!("cannot delete container {:?} that is not stopped: {status}", record.id),
     }
+    delete_killed(container)
+}
+
+/// Deletes a container whose init has ended, or is to be killed without a question.
+pub fn delete_killed(container: &Container) -> Result<()> {
     // A maker whose init was just killed cleans up itself, while it holds the lock.
     let _lock = container.lock()?;
     let Some(record) = container.load()? else { return container.remove() };
@@ -47,6 +53,7 @@ pub fn remove(container: &Container, record: &Record) -> Result<()> {
     let cgroup = cgroups::reopen(&record.cgroup)?;
     cgroup.kill()?;
     cgroup.destroy()?;
+    on_host::unmount(record)?;
     if !Point::Poststop.of(record.hooks.as_ref()).is_empty() {
         let state = record.state(ContainerState::Stopped)?;
         hooks::run_all_and_warn(Point::Poststop, record.hooks.as_ref(), &state);
@@ -66,6 +73,7 @@ pub fn kill_init(record: &Record) -> Result<()> {
     }
     // ESRCH: it ended on its own.
     let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    cgroups::reopen(&record.cgroup)?.thaw_the_killed()?;
     if !ends_before(&pidfd, Instant::now() + PATIENCE).context("wait for init's end")? {
         bail!("container {:?}: init (pid {pid}) did not end {} s after SIGKILL", record.id, PATIENCE.as_secs());
     }

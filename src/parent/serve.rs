@@ -5,14 +5,14 @@ use std::path::Path;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use oci_spec::runtime::{ContainerState, Spec};
+use oci_spec::runtime::{ContainerState, Process as OciProcess, Spec};
 
 use super::spawn::Process;
 use crate::cgroups::Manager;
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::hooks::{self, Point};
 use crate::linux::seccomp;
-use crate::process::{self, rlimits};
+use crate::process::rlimits;
 use crate::protocol::{Parent, Phase, ToInit, ToParent};
 use crate::state::Record;
 use crate::sys::socket::send;
@@ -22,6 +22,8 @@ use crate::sys::socket::send;
 pub struct Service<'a> {
     /// The configuration.
     pub spec: &'a Spec,
+    /// The process that is on its way: the configuration's, or that of `exec`.
+    pub process: &'a OciProcess,
     /// The record, with init's pid.
     pub record: &'a Record,
     /// `--console-socket`
@@ -34,27 +36,59 @@ impl Service<'_> {
         let mut phase = Phase::Mounting;
         let mut terminal = None;
         while phase != Phase::Waiting {
-            let message = channel.receive()?.ok_or_else(|| how_init_died(init, cgroup))?;
+            let message = channel.receive()?.ok_or_else(|| how_it_died(init, cgroup))?;
             phase = phase.next(&message)?;
-            match message {
-                ToParent::Hooks => {
-                    self.run_hooks()?;
-                    channel.send(ToInit::HooksDone)?;
-                }
-                ToParent::Terminal(master, name) => terminal = self.hand_over_terminal(master, &name)?,
-                ToParent::Limits => {
-                    rlimits::apply(process::of(self.spec)?, init.pid)?;
-                    channel.send(ToInit::LimitsSet)?;
-                }
-                ToParent::Listener(number) => {
-                    self.hand_over_listener(init, number)?;
-                    channel.send(ToInit::ListenerTaken)?;
-                }
-                ToParent::Waiting => {}
-                ToParent::Failed(reason) => bail!("{reason}"),
-            }
+            self.answer(message, channel, init, &mut terminal)?;
         }
         Ok(terminal)
+    }
+
+    /// Serves a process that executes its program at once: that closes its end of the conversation.
+    pub fn run_until_executed(
+        &self,
+        channel: &Parent,
+        process: &Process,
+        cgroup: &dyn Manager,
+    ) -> Result<Option<OwnedFd>> {
+        let mut phase = Phase::Mounting;
+        let mut terminal = None;
+        while let Some(message) = channel.receive()? {
+            phase = phase.next(&message)?;
+            self.answer(message, channel, process, &mut terminal)?;
+        }
+        match phase {
+            Phase::Waiting => Ok(terminal),
+            _ => Err(how_it_died(process, cgroup)),
+        }
+    }
+
+    fn answer(
+        &self,
+        message: ToParent,
+        channel: &Parent,
+        process: &Process,
+        terminal: &mut Option<OwnedFd>,
+    ) -> Result<()> {
+        match message {
+            ToParent::Hooks => {
+                self.run_hooks()?;
+                channel.send(ToInit::HooksDone)
+            }
+            ToParent::Terminal(master, name) => {
+                *terminal = self.hand_over_terminal(master, &name)?;
+                Ok(())
+            }
+            ToParent::Limits => {
+                rlimits::apply(self.process, process.pid)?;
+                channel.send(ToInit::LimitsSet)
+            }
+            ToParent::Listener(number) => {
+                self.hand_over_listener(process, number)?;
+                channel.send(ToInit::ListenerTaken)
+            }
+            ToParent::Waiting => Ok(()),
+            ToParent::Failed(reason) => bail!("{reason}"),
+        }
     }
 
     fn run_hooks(&self) -> Result<()> {
@@ -85,7 +119,7 @@ impl Service<'_> {
 }
 
 /// Init ended without a word: the kernel knows why, and there is one usual reason.
-fn how_init_died(init: &Process, cgroup: &dyn Manager) -> crate::error::Error {
+fn how_it_died(init: &Process, cgroup: &dyn Manager) -> crate::error::Error {
     match waitid(Id::PIDFd(init.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
         Ok(WaitStatus::Signaled(..)) if cgroup.oom_kills() > 0 => {
             anyhow!("init was killed for want of memory: linux.resources.memory.limit is too low to start a container")

@@ -1,13 +1,14 @@
-//! Making init: one clone3, with its namespaces and, on cgroup v2, in its cgroup.
+//! Making a process that goes into a container: one clone3, with its namespaces and, on cgroup v2, in its cgroup.
 
 use std::os::fd::OwnedFd;
 
+use nix::sched::CloneFlags;
+
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result};
-use crate::linux::namespaces::Namespaces;
 use crate::sys::clone::{Side, fork};
 
-/// A running init, as the parent knows it.
+/// A process in a container, as the parent knows it.
 #[derive(Debug)]
 pub struct Process {
     /// Its id in the parent's pid namespace.
@@ -16,20 +17,15 @@ pub struct Process {
     pub pidfd: OwnedFd,
 }
 
-/// Starts init, which runs `story` in a copy of this process's memory.
-pub fn spawn(namespaces: &Namespaces, cgroup: &Entry, story: impl FnOnce()) -> Result<Process> {
-    let side = namespaces.in_pid_namespace(|| {
-        let side = fork(namespaces.clone_flags(), cgroup.into_dir(), false)
-            .with_context(|| format!("clone init with {:?}", namespaces.clone_flags()));
-        // Init must not come back to where the parent cleans up.
-        if let Ok(Side::Child) = side {
-            story();
-            crate::sys::process::exit(1);
-        }
-        side
-    })?;
+/// Starts a process that runs `story` in a copy of this process's memory.
+pub fn spawn(namespaces: CloneFlags, cgroup: &Entry, story: impl FnOnce()) -> Result<Process> {
+    let side = fork(namespaces, cgroup.into_dir(), false).with_context(|| format!("clone with {namespaces:?}"))?;
     match side {
         Side::Parent(pid, pidfd) => Ok(Process { pid, pidfd }),
-        Side::Child => crate::sys::process::exit(1),
+        Side::Child => {
+            story();
+            // It must not come back to where the parent cleans up.
+            crate::sys::process::exit(1)
+        }
     }
 }

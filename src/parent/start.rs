@@ -11,7 +11,7 @@ use crate::state::{Container, Record, Status};
 pub fn start(container: &Container, record: &Record) -> Result<()> {
     match container.status(record)? {
         Status::Created => {}
-        Status::Running => bail!("cannot start an already running container"),
+        Status::Running | Status::Paused => bail!("cannot start an already running container"),
         Status::Stopped => bail!("cannot start a container that has stopped"),
         Status::Creating => bail!("cannot start a container that is still being created"),
     }

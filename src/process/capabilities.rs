@@ -13,12 +13,13 @@ use crate::error::{Result, anyhow};
 pub fn check(process: &Process) {
     let Some(configured) = process.capabilities() else { return };
     // Permitted is what can be had: without it neither file nor ambient capabilities give anything.
-    let Ok(available) = caps::read(None, CapSet::Bounding) else { return };
+    // Asked for one by one: the kernel has no call for the whole set.
+    let available = |&capability: &Capability| caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false);
     let sets = [configured.bounding(), configured.effective(), configured.permitted()];
-    let mut missing: Vec<_> =
-        sets.into_iter().flatten().flatten().filter_map(known).filter(|c| !available.contains(c)).collect();
+    let mut missing: Vec<_> = sets.into_iter().flatten().flatten().filter_map(known).collect();
     missing.sort_unstable_by_key(|capability| capability.index());
     missing.dedup();
+    missing.retain(|capability| !available(capability));
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(ToString::to_string).collect();
         log::warn!("process.capabilities: not available here, left out: {}", names.join(", "));
@@ -54,9 +55,13 @@ impl Sets {
     /// Drops what is not in the bounding set, while CAP_SETPCAP is still there, and keeps the rest over the change of
     /// user to come.
     pub fn apply_bounding(&self) -> Result<()> {
-        let now = caps::read(None, CapSet::Bounding).map_err(|error| failed("bounding", &error))?;
-        for &capability in now.difference(&self.bounding) {
-            caps::drop(None, CapSet::Bounding, capability).map_err(|error| failed("bounding", &error))?;
+        for capability in caps::all().difference(&self.bounding).copied() {
+            if let Err(error) = caps::drop(None, CapSet::Bounding, capability)
+                // Unknown to this kernel, or gone already from a process that may not change the set.
+                && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false)
+            {
+                return Err(failed("bounding", &error));
+            }
         }
         caps::securebits::set_keepcaps(true).map_err(|error| failed("bounding", &error))
     }

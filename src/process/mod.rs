@@ -1,5 +1,6 @@
 //! `process.*`: a file a property.
 
+pub mod apparmor_profile;
 pub mod args;
 pub mod capabilities;
 pub mod cwd;
@@ -12,7 +13,7 @@ pub mod user;
 
 use oci_spec::runtime::{Process, Spec};
 
-use crate::error::{Context as _, Result, anyhow};
+use crate::error::{Context as _, Result, anyhow, bail};
 
 /// The process that `create` and `run` need the configuration to have.
 pub fn of(spec: &Spec) -> Result<&Process> {
@@ -21,11 +22,27 @@ pub fn of(spec: &Spec) -> Result<&Process> {
 
 /// Checks all properties before anything is made.
 pub fn check(process: &Process) -> Result<()> {
+    check_built(process)?;
     args::check(process).context("process.args")?;
+    apparmor_profile::check(process).context("process.apparmorProfile")?;
     cwd::check(process).context("process.cwd")?;
     env::check(process).context("process.env")?;
     oom_score_adj::check(process).context("process.oomScoreAdj")?;
     rlimits::check(process)?;
     capabilities::check(process);
     Ok(())
+}
+
+/// What this version does not build is refused: to run without what was asked for would be worse.
+fn check_built(process: &Process) -> Result<()> {
+    let asked = [
+        ("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|label| !label.is_empty())),
+        ("process.scheduler", process.scheduler().is_some()),
+        ("process.ioPriority", process.io_priority().is_some()),
+        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((property, _)) => bail!("{property}: is not supported yet"),
+        None => Ok(()),
+    }
 }

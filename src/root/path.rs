@@ -1,6 +1,6 @@
-//! Paths below the rootfs. Each is resolved by the kernel as if the rootfs were the root (openat2(2), RESOLVE_IN_ROOT, by
-//! pathrs), once, to a descriptor that all further steps act on: a link swapped in between changes nothing
-//! (CVE-2019-16884, CVE-2021-30465, CVE-2025-52565).
+//! Paths below the rootfs. Each is resolved by the kernel as if the rootfs were the root (openat2(2), RESOLVE_IN_ROOT, or
+//! by pathrs where the kernel cannot), once, to a descriptor that all further steps act on: a link swapped in between
+//! changes nothing (CVE-2019-16884, CVE-2021-30465, CVE-2025-52565).
 
 use std::fs::Permissions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,14 +8,20 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use pathrs::RootRef;
 use pathrs::error::ErrorKind;
 use pathrs::flags::OpenFlags;
-use pathrs::{InodeType, RootRef};
 
 use crate::error::{Context as _, Error, Result, anyhow, ensure};
 
 /// How many links to nothing a path may lead over, as many as the kernel follows.
 const MOST_LINKS: usize = 40;
+
+/// How often a resolution that the kernel gave up is tried again.
+const MOST_TRIES: usize = 128;
 
 /// The rootfs, open at the mount that becomes `/`.
 #[derive(Debug)]
@@ -34,6 +40,32 @@ impl Rootfs {
 
     /// Opens what is at `path` as a location (O_PATH), links followed inside the rootfs; `None` if nothing is there.
     pub fn find(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        match self.open(path) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            // Before Linux 5.6, or behind a seccomp profile older than that: pathrs walks the path itself.
+            Err(Errno::ENOSYS | Errno::EPERM) => self.walk(path),
+            Err(errno) => Err(errno).with_context(|| format!("resolve {path:?} in the rootfs")),
+        }
+    }
+
+    /// The very call that pathrs makes, with the same flags, so it is as safe. What it leaves out is what pathrs adds to
+    /// an error: ten calls to describe it, and most of the paths asked for are not there.
+    fn open(&self, path: &Path) -> nix::Result<OwnedFd> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        for _ in 0..MOST_TRIES {
+            match openat2(&self.0, path, how) {
+                // Something on the host was renamed or mounted while the kernel followed `..`.
+                Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                result => return result,
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    fn walk(&self, path: &Path) -> Result<Option<OwnedFd>> {
         match self.root().resolve(path) {
             Ok(handle) => Ok(Some(handle.into())),
             Err(error) if matches!(errno(&error), Some(Errno::ENOENT | Errno::ENOTDIR)) => Ok(None),
@@ -46,9 +78,22 @@ impl Rootfs {
         if let Some(found) = self.find(path)? {
             return Ok(found);
         }
+        let describe = || format!("make directory {path:?} in the rootfs");
+        let (parent, name) = self.parent_and_name(path)?;
+        match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+            // A link to nothing, or somebody else makes it at this moment.
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno).with_context(describe),
+            Ok(()) => {
+                // One name in a directory in hand, no link followed: it is what was just made, or another directory that
+                // took its place in the same one.
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                return openat(&parent, name, flags, Mode::empty()).with_context(describe);
+            }
+        }
         let path = self.past_dangling_links(path)?;
         let made = self.root().mkdir_all(&path, &Permissions::from_mode(0o755)).map_err(failed);
-        made.map(OwnedFd::from).with_context(|| format!("make directory {path:?} in the rootfs"))
+        made.map(OwnedFd::from).with_context(describe)
     }
 
     /// Opens the file at `path`, made empty, with its parents, where it is missing: a place to mount a file on.
@@ -56,10 +101,17 @@ impl Rootfs {
         if let Some(found) = self.find(path)? {
             return Ok(found);
         }
+        let describe = || format!("make file {path:?} in the rootfs");
+        let (parent, name) = self.parent_and_name(path)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&parent, name, flags, Mode::from_bits_truncate(0o644)) {
+            Err(Errno::EEXIST) => {}
+            result => return result.with_context(describe),
+        }
         let path = &self.past_dangling_links(path)?;
         self.parent_and_name(path)?;
         let made = self.root().create_file(path, OpenFlags::O_RDONLY, &Permissions::from_mode(0o644)).map_err(failed);
-        made.map(OwnedFd::from).with_context(|| format!("make file {path:?} in the rootfs"))
+        made.map(OwnedFd::from).with_context(describe)
     }
 
     /// The path that a path with links to nothing means: an image may bring a link whose target is still to be made. What
@@ -83,21 +135,19 @@ impl Rootfs {
 
     /// Makes a symbolic link at `path`; what is there already stays.
     pub fn symlink(&self, path: &Path, target: &str) -> Result<()> {
-        match self.root().create(path, &InodeType::Symlink(PathBuf::from(target))) {
-            Err(error) if errno(&error) != Some(Errno::EEXIST) => {
-                Err(failed(error)).with_context(|| format!("link {path:?} to {target:?} in the rootfs"))
-            }
-            _ => Ok(()),
+        let (parent, name) = self.parent_and_name(path)?;
+        match symlinkat(target, &parent, name) {
+            Err(Errno::EEXIST) => Ok(()),
+            result => result.with_context(|| format!("link {path:?} to {target:?} in the rootfs")),
         }
     }
 
     /// Removes the file at `path`, if there is one.
     pub fn remove_file(&self, path: &Path) -> Result<()> {
-        match self.root().remove_file(path) {
-            Err(error) if errno(&error) != Some(Errno::ENOENT) => {
-                Err(failed(error)).with_context(|| format!("remove {path:?} in the rootfs"))
-            }
-            _ => Ok(()),
+        let (parent, name) = self.parent_and_name(path)?;
+        match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
+            Err(Errno::ENOENT) => Ok(()),
+            result => result.with_context(|| format!("remove {path:?} in the rootfs")),
         }
     }
 

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Context as _, Result, anyhow, bail};
 
@@ -136,6 +137,11 @@ impl Container {
 
     /// Removes the directory and what is in it; already gone is success.
     pub fn remove(&self) -> Result<()> {
+        // Usually there is nothing but the record, and no need to list the directory.
+        let _ = unlinkat(&self.dir, RECORD, UnlinkatFlags::NoRemoveDir);
+        if fs::remove_dir(&self.path).is_ok() {
+            return Ok(());
+        }
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             result => result.with_context(|| format!("remove {:?}", self.path)),

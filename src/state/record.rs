@@ -31,8 +31,13 @@ pub struct Record {
     pub init_process_start: u64,
     /// Its pid namespace ends with init, and all its processes with it.
     pub private_pid_namespace: bool,
+    /// The types of namespace that it has of its own, for `exec` to join.
+    pub namespaces: Vec<String>,
     /// Where its cgroup is.
     pub cgroup: Placement,
+    /// Without a mount namespace of its own: how many mounts were on the rootfs before the container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mounts_before: Option<usize>,
     /// The configuration's annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<HashMap<String, String>>,

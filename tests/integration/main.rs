@@ -12,6 +12,7 @@ mod container;
 mod runtime;
 
 mod docker;
+mod exec;
 mod hooks;
 mod inside;
 mod kill;
@@ -21,5 +22,6 @@ mod linux;
 mod list;
 mod log;
 mod mounts;
+mod pause;
 mod process;
 mod run;

@@ -46,9 +46,5 @@ fn try_to_freeze(dir: &Path) -> Result<()> {
 
 /// Whether it was frozen itself; an ancestor's freezing does not count. A directory that is not there is not frozen.
 pub(super) fn is_frozen(dir: &Path) -> Result<bool> {
-    match file::read(dir, "freezer.self_freezing") {
-        Ok(text) => Ok(text.trim() == "1"),
-        Err(error) if file::is_gone(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(file::read_if_there(dir, "freezer.self_freezing")?.is_some_and(|text| text.trim() == "1"))
 }

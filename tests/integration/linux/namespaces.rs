@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 
 use crate::container::Container;
-use crate::runtime::{eventually, only_tare};
+use crate::runtime::{eventually, only_tare, runtime};
 
 /// A process that holds namespaces for others to join.
 struct Holder(Child);
@@ -172,4 +172,36 @@ fn masked_paths_need_a_mount_namespace() {
     c.drop_namespace("mount");
     c.create().fails(&["namespace"]);
     c.assert_nothing_left();
+}
+
+/// In a mount namespace that the test may change: the rootfs is mounted there already, as engines do, then the runtime
+/// runs, and the mount table is as before.
+#[test]
+fn without_a_mount_namespace_its_mounts_are_the_callers_until_it_is_deleted() {
+    only_tare!("runc leaves the mounts behind");
+    let mut c = Container::sh("readlink /proc/self/ns/mnt; ls -d /etc");
+    c.drop_namespace("mount");
+    c.config["linux"]["maskedPaths"] = json!([]);
+    c.config["linux"]["readonlyPaths"] = json!([]);
+    for (args, status) in [(None, 0), (Some("/no/such/program"), 1)] {
+        if let Some(program) = args {
+            c.args(&[program]);
+        }
+        c.save();
+        for propagation in ["private", "shared"] {
+            let script = "mount --bind \"$0\" \"$0\"; mount --make-private \"$0\"; mount --make-\"$1\" \"$0\"; shift
+                cat /proc/self/mountinfo >before; readlink /proc/self/ns/mnt >ns
+                \"$@\"; status=$?; cat /proc/self/mountinfo >after; exit $status";
+            let mut command = Command::new("unshare");
+            command.args(["-m", "--propagation", propagation, "sh", "-c", script]).arg(c.rootfs());
+            command.arg(propagation).arg(runtime());
+            command.arg("--root").arg(c.bundle.state_root()).args(["run", "--bundle"]).arg(c.bundle.path()).arg(&c.id);
+            let outcome = c.finish(command.stdin(Stdio::null()).current_dir(c.bundle.dir.path())).code(status);
+            let read = |name: &str| fs::read_to_string(c.beside(name)).expect("read");
+            assert_eq!(read("after"), read("before"), "{propagation}");
+            if status == 0 {
+                assert_eq!(outcome.stdout, format!("{}/etc\n", read("ns")), "{propagation}");
+            }
+        }
+    }
 }

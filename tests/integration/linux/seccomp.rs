@@ -40,6 +40,18 @@ fn a_filter_is_on_and_needs_no_no_new_privileges() {
 }
 
 #[test]
+fn a_profile_need_not_allow_what_the_runtime_does_for_itself() {
+    only_tare!("runc looks at the working directory and the like when the filter is in force");
+    for call in ["close_range", "getcwd", "chdir", "prlimit64", "fsopen", "pivot_root", "access"] {
+        let mut c = with_filter("echo ran", "SCMP_ACT_ALLOW", deny(call, json!({})));
+        c.config["process"]["noNewPrivileges"] = json!(false);
+        c.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 }]);
+        let outcome = c.run().ok();
+        assert_eq!(outcome.stdout, "ran\n", "{call}: {}", outcome.stderr);
+    }
+}
+
+#[test]
 fn errno_is_eperm_or_the_configured_one() {
     for (extra, words) in [
         (json!({}), "Operation not permitted"),

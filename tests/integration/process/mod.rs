@@ -7,5 +7,5 @@ mod env;
 mod no_new_privileges;
 mod oom_score_adj;
 mod rlimits;
-mod terminal;
+pub mod terminal;
 mod user;

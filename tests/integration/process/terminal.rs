@@ -14,7 +14,7 @@ use crate::container::Container;
 use crate::runtime::{Outcome, eventually, runtime};
 
 /// Receives what a runtime sends on a console socket: the data of the one message and its one descriptor.
-fn receive(listener: &UnixListener) -> (String, fs::File) {
+pub fn receive(listener: &UnixListener) -> (String, fs::File) {
     listener.set_nonblocking(true).expect("a listener that does not block");
     let stream = eventually("the runtime connects to the console socket", || listener.accept().ok()).0;
     stream.set_nonblocking(false).expect("a stream that blocks");
@@ -55,7 +55,7 @@ fn create_on_socket(c: &Container) -> (String, fs::File, Outcome) {
 }
 
 /// Reads until the other side is closed, which a pty tells by EIO.
-fn read_terminal(mut terminal: &fs::File) -> String {
+pub fn read_terminal(mut terminal: &fs::File) -> String {
     let mut text = Vec::new();
     let mut part = [0; 1024];
     loop {

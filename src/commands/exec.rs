@@ -1,0 +1,178 @@
+//! `tare exec`
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
+
+use super::cli;
+use super::create::preserved_fds;
+use crate::config;
+use crate::error::{Context as _, Result, anyhow, bail, ensure};
+use crate::parent::exec::{Options, exec};
+use crate::parent::foreground::{self, Signals};
+use crate::process;
+use crate::state::Container;
+
+/// What `exec` returns when the program could not be run, as runc does.
+const NOT_RUN: i32 = 255;
+
+/// Runs a program in a container; unless detached, stays with it and returns its exit status.
+pub fn run(root: PathBuf, args: cli::Exec) -> Result<i32> {
+    start(root, args).or_else(|error| {
+        crate::log::fatal(&error);
+        Ok(NOT_RUN)
+    })
+}
+
+fn start(root: PathBuf, args: cli::Exec) -> Result<i32> {
+    let container = Container::open(&root, &args.id)?;
+    let record = container.record()?;
+    let spec = config::read(&record.bundle.join("config.json"))?;
+    let options = Options {
+        root,
+        process: process_of(&args, &spec)?,
+        preserved_fds: preserved_fds(args.preserve_fds)?,
+        pid_file: args.pid_file,
+        console_socket: args.console_socket,
+        detached: args.detach,
+        ignore_paused: args.ignore_paused,
+    };
+    if options.detached {
+        return exec(&container, &record, &spec, &options).map(|_| 0);
+    }
+    let signals = Signals::catch()?;
+    let (program, terminal) = exec(&container, &record, &spec, &options)?;
+    foreground::stay(&program, &signals, terminal)
+}
+
+/// The process of the file, or the container's own with what the flags change.
+fn process_of(args: &cli::Exec, spec: &Spec) -> Result<Process> {
+    ensure!(args.process_label.is_none(), "--process-label: is not supported yet");
+    if let Some(path) = &args.process {
+        return read(path);
+    }
+    let mut process = process::of(spec)?.clone();
+    ensure!(!args.args.is_empty(), "process args cannot be empty");
+    process.set_args(Some(args.args.clone()));
+    if let Some(cwd) = &args.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    if args.tty {
+        process.set_terminal(Some(true));
+    }
+    if args.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    if let Some(profile) = &args.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    process.env_mut().get_or_insert_default().extend(args.env.iter().cloned());
+    set_user(args, &mut process)?;
+    add_capabilities(&args.cap, &mut process)?;
+    Ok(process)
+}
+
+fn read(path: &Path) -> Result<Process> {
+    let json = fs::read(path).with_context(|| format!("--process: read {path:?}"))?;
+    serde_json::from_slice(&json).map_err(|error| anyhow!("--process {path:?}: {error}"))
+}
+
+fn set_user(args: &cli::Exec, process: &mut Process) -> Result<()> {
+    if !args.additional_gids.is_empty() {
+        let groups = process.user().additional_gids().iter().flatten().chain(&args.additional_gids);
+        let groups = groups.copied().collect();
+        process.user_mut().set_additional_gids(Some(groups));
+    }
+    let Some(user) = &args.user else { return Ok(()) };
+    let number = |text: &str| text.parse::<u32>().with_context(|| format!("--user {user:?}: {text:?} is no id"));
+    let (uid, gid) = match user.split_once(':') {
+        Some((uid, gid)) => (number(uid)?, Some(number(gid)?)),
+        None => (number(user)?, None),
+    };
+    process.user_mut().set_uid(uid);
+    if let Some(gid) = gid {
+        process.user_mut().set_gid(gid);
+    }
+    Ok(())
+}
+
+fn add_capabilities(names: &[String], process: &mut Process) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut added = HashSet::new();
+    for name in names {
+        let upper = name.to_ascii_uppercase();
+        let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        match Capability::from_str(bare) {
+            Ok(capability) => added.insert(capability),
+            Err(_) => bail!("--cap {name:?}: is no capability"),
+        };
+    }
+    let mut sets = process.capabilities().clone().unwrap_or_else(empty);
+    let with = |set: &Option<Capabilities>| Some(set.iter().flatten().copied().chain(added.iter().copied()).collect());
+    let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    process.set_capabilities(Some(sets));
+    Ok(())
+}
+
+/// No capabilities at all: the library's own default has some.
+fn empty() -> LinuxCapabilities {
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(None).set_effective(None).set_permitted(None).set_inheritable(None).set_ambient(None);
+    sets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn flags(flags: &[&str]) -> cli::Exec {
+        let args = ["tare", "exec"].iter().chain(flags).chain(&["x", "sh", "-c", "true"]);
+        match cli::Cli::try_parse_from(args).unwrap().command {
+            Some(cli::Command::Exec(args)) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn spec() -> Spec {
+        crate::commands::spec::default_spec().unwrap()
+    }
+
+    #[test]
+    fn flags_change_the_containers_own_process() {
+        let flags = flags(&["--cwd", "/tmp", "-e", "A=b", "-u", "7:8", "-g", "9", "--cap", "sys_admin"]);
+        let process = process_of(&flags, &spec()).unwrap();
+        assert_eq!(process.args().as_ref().unwrap(), &["sh", "-c", "true"]);
+        assert_eq!(process.cwd(), Path::new("/tmp"));
+        assert!(process.env().as_ref().unwrap().contains(&"A=b".to_owned()));
+        assert_eq!((process.user().uid(), process.user().gid()), (7, 8));
+        assert_eq!(process.user().additional_gids().as_ref().unwrap(), &[9]);
+        let sets = process.capabilities().as_ref().unwrap();
+        assert!(sets.effective().as_ref().unwrap().contains(&Capability::SysAdmin));
+        assert!(sets.effective().as_ref().unwrap().contains(&Capability::Kill));
+        assert!(sets.inheritable().as_ref().is_none_or(|set| set.is_empty()));
+    }
+
+    #[test]
+    fn added_to_nothing_a_capability_is_alone() {
+        let mut spec = spec();
+        spec.process_mut().as_mut().unwrap().set_capabilities(None);
+        let process = process_of(&flags(&["--cap", "CAP_KILL"]), &spec).unwrap();
+        let sets = process.capabilities().as_ref().unwrap();
+        assert_eq!(sets.permitted().as_ref().unwrap(), &HashSet::from([Capability::Kill]));
+        assert!(sets.ambient().is_none());
+    }
+
+    #[test]
+    fn what_is_no_user_and_no_capability_is_refused() {
+        for bad in [["-u", "root"], ["-u", "1:x"], ["--cap", "CAP_NOPE"]] {
+            assert!(process_of(&flags(&bad), &spec()).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! `tare pause`
+
+use std::path::Path;
+
+use crate::cgroups;
+use crate::error::{Result, bail};
+use crate::state::{Container, Status};
+
+/// Freezes the container's cgroup.
+pub fn run(root: &Path, id: &str) -> Result<()> {
+    let container = Container::open(root, id)?;
+    let _lock = container.lock()?;
+    let record = container.record()?;
+    match container.status(&record)? {
+        Status::Running | Status::Created => cgroups::reopen(&record.cgroup)?.freeze(true),
+        status => bail!("container not running or created: {status}"),
+    }
+}

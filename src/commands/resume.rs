@@ -1,0 +1,18 @@
+//! `tare resume`
+
+use std::path::Path;
+
+use crate::cgroups;
+use crate::error::{Result, bail};
+use crate::state::{Container, Status};
+
+/// Thaws the container's cgroup.
+pub fn run(root: &Path, id: &str) -> Result<()> {
+    let container = Container::open(root, id)?;
+    let _lock = container.lock()?;
+    let record = container.record()?;
+    match container.status(&record)? {
+        Status::Paused => cgroups::reopen(&record.cgroup)?.freeze(false),
+        _ => bail!("container not paused"),
+    }
+}

@@ -1,0 +1,150 @@
+//! The last steps of both stories: from a process in the container to the container's program.
+
+use std::ffi::CString;
+use std::os::fd::AsRawFd as _;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::unistd::{Gid, Uid, setresgid, setresuid, write};
+use oci_spec::runtime::Process;
+
+use crate::cgroups::Entry;
+use crate::error::{Context as _, Result, anyhow, bail, words};
+use crate::linux::seccomp::Filter;
+use crate::process::{args, capabilities, cwd, env, no_new_privileges, rlimits, user};
+use crate::protocol::{self, ToInit, ToParent};
+use crate::sys;
+
+/// What the program is to be, and the conversation with the parent.
+pub struct Launch<'a> {
+    /// The program's process.
+    pub process: &'a Process,
+    /// The compiled seccomp profile.
+    pub filter: Option<&'a Filter>,
+    /// The end of the conversation.
+    pub channel: protocol::Init,
+    /// The process is in a user namespace of the container's.
+    pub user_namespace: bool,
+    /// `--preserve-fds`, with those of LISTEN_FDS: how many descriptors after the standard ones stay open.
+    pub preserved_fds: u32,
+}
+
+impl Launch<'_> {
+    /// Until the pid is recorded, nobody else could find and stop this process.
+    pub fn live_only_as_long_as_the_parent(&self) -> Result<()> {
+        prctl::set_death_signal(Signal::SIGKILL as isize)
+            .map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))
+    }
+
+    /// Waits until others know of this process, and lives on if the parent then dies. As late as can be: the parent
+    /// writes its record meanwhile.
+    pub fn outlive_the_parent(&self) -> Result<()> {
+        self.channel.wait_for(ToInit::Recorded)?;
+        prctl::set_death_signal(0).map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))
+    }
+
+    /// A thread that moves itself takes none of the kernel's global locks, unlike a move by another process.
+    pub fn enter_cgroup(&self, cgroup: &Entry) -> Result<()> {
+        for tasks in cgroup.tasks() {
+            write(tasks, b"0").context("linux.cgroupsPath: enter the cgroup")?;
+        }
+        Ok(())
+    }
+
+    /// Nothing of the host's user is left once the user namespace is entered: its root acts from here on.
+    pub fn become_root_of_the_user_namespace(&self) -> Result<()> {
+        if !self.user_namespace {
+            return Ok(());
+        }
+        let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+        setresgid(gid, gid, gid).context("linux.gidMappings: become group 0 (is 0 mapped?)")?;
+        setresuid(uid, uid, uid).context("linux.uidMappings: become user 0 (is 0 mapped?)")
+    }
+
+    /// Gives up all that the program is not to have, and gets it ready to be executed.
+    pub fn give_up_privileges(&self) -> Result<Program> {
+        let privileged_filter = !no_new_privileges::is_set(self.process);
+        user::set_umask(self.process);
+        no_new_privileges::apply(self.process)?;
+        self.limit_resources()?;
+        self.close_descriptors()?;
+        let inside = cwd::enter(self.process)?;
+        // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go. Profiles are written for programs: as
+        // much as possible of what init does is done by now, so that they need not allow it.
+        self.confine(privileged_filter)?;
+        self.become_the_containers_user(inside)?;
+        let program = self.find_program()?;
+        self.reset_signals()?;
+        self.confine(!privileged_filter)?;
+        Ok(program)
+    }
+
+    /// Loads the seccomp filter, if this is its moment.
+    fn confine(&self, now: bool) -> Result<()> {
+        let Some(filter) = self.filter.filter(|_| now) else { return Ok(()) };
+        if let Some(listener) = filter.load()? {
+            self.channel.send(&ToParent::Listener(listener.as_raw_fd()))?;
+            self.channel.wait_for(ToInit::ListenerTaken)?;
+        }
+        Ok(())
+    }
+
+    fn limit_resources(&self) -> Result<()> {
+        if !self.user_namespace || self.process.rlimits().is_none() {
+            return rlimits::apply(self.process, 0);
+        }
+        self.channel.send(&ToParent::Limits)?;
+        self.channel.wait_for(ToInit::LimitsSet)
+    }
+
+    fn become_the_containers_user(&self, inside: bool) -> Result<()> {
+        let capabilities = capabilities::Sets::of(self.process);
+        capabilities.apply_bounding()?;
+        user::own_streams(self.process)?;
+        user::become_user(self.process)?;
+        if !inside {
+            cwd::enter_as_user(self.process)?;
+        }
+        capabilities.apply()
+    }
+
+    fn find_program(&self) -> Result<Program> {
+        let environment = env::prepare(self.process, || user::home(self.process));
+        let arguments = self.process.args().as_deref().unwrap_or_default();
+        let Some(name) = arguments.first() else { bail!("process.args: must name a program") };
+        let path = args::find(name, env::value(&environment, "PATH").unwrap_or_default())?;
+        Ok(Program {
+            path: args::to_c_string(&path)?,
+            args: args::to_c_strings(arguments)?,
+            env: args::to_c_strings(&environment)?,
+        })
+    }
+
+    /// Whatever is open and not the program's to have closes when it is executed (CVE-2024-21626). What init opens after
+    /// this is close-on-exec from the beginning.
+    fn close_descriptors(&self) -> Result<()> {
+        sys::fd::cloexec_from(3 + self.preserved_fds).context("close_range")
+    }
+
+    /// What the runtime's language set up for itself must not be the program's. Late: a warning of init's own to a pipe
+    /// that nobody reads must not kill it.
+    fn reset_signals(&self) -> Result<()> {
+        sys::fd::default_signal(Signal::SIGPIPE).context("reset SIGPIPE")?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("reset the signal mask")
+    }
+}
+
+/// All that execve(2) needs.
+pub struct Program {
+    /// What is executed.
+    pub path: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Program {
+    /// Replaces this program; returns only when that failed.
+    pub fn execute(&self) -> Errno {
+        sys::process::execve(&self.path, &sys::process::pointers(&self.args), &sys::process::pointers(&self.env))
+    }
+}

@@ -1,0 +1,101 @@
+//! The story of `exec`: one more program in a running container.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+
+use nix::sched::CloneFlags;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::close;
+use oci_spec::runtime::{Process, Spec};
+
+use super::serve::Service;
+use super::spawn::{self, spawn};
+use crate::cgroups;
+use crate::error::{Context as _, Result, bail};
+use crate::init::exec::Exec;
+use crate::init::program::Launch;
+use crate::linux::namespaces;
+use crate::process::{self, oom_score_adj, terminal};
+use crate::protocol::{self, ToInit};
+use crate::state::{Container, Record, Status, pid_file};
+use crate::sys::fd::{pidfd_open, pidfd_send_signal};
+
+/// What the command line says of the program.
+#[derive(Debug)]
+pub struct Options {
+    /// `--root`
+    pub root: PathBuf,
+    /// The program.
+    pub process: Process,
+    /// `--pid-file`
+    pub pid_file: Option<PathBuf>,
+    /// `--console-socket`
+    pub console_socket: Option<PathBuf>,
+    /// `--detach`
+    pub detached: bool,
+    /// `--ignore-paused`
+    pub ignore_paused: bool,
+    /// `--preserve-fds`
+    pub preserved_fds: u32,
+}
+
+/// Starts a program in a container. Returns it, and the terminal's master side, if nobody else has it.
+pub fn exec(
+    container: &Container,
+    record: &Record,
+    spec: &Spec,
+    options: &Options,
+) -> Result<(spawn::Process, Option<OwnedFd>)> {
+    let process = &options.process;
+    process::check(process)?;
+    terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
+    let cgroup = cgroups::reopen(&record.cgroup)?;
+    match container.status(record)? {
+        Status::Created | Status::Running => {}
+        Status::Paused if options.ignore_paused => {}
+        Status::Paused => bail!("cannot exec in a paused container (use --ignore-paused to override)"),
+        Status::Stopped | Status::Creating => bail!("cannot exec in a stopped container"),
+    }
+    let filter = super::create::prepare_filter(spec, &options.root)?;
+    let init = pidfd_open(record.init_process_pid).context("cannot exec in a stopped container")?;
+    let namespaces = namespaces::flags(&record.namespaces);
+
+    let (channel, far_end) = protocol::pair()?;
+    let entry = cgroup.entry()?;
+    let spawned = namespaces::for_child_of(&init, namespaces, || {
+        spawn(CloneFlags::empty(), &entry, || {
+            let _ = close(channel.number()); // the parent's end
+            let launch = Launch {
+                process,
+                filter: filter.as_ref(),
+                channel: far_end,
+                user_namespace: namespaces.contains(CloneFlags::CLONE_NEWUSER),
+                preserved_fds: options.preserved_fds,
+            };
+            let rootfs = record.mounts_before.map(|_| record.rootfs.as_path());
+            Exec { launch, id: &record.id, init: &init, namespaces, rootfs, cgroup: &entry }.run()
+        })
+    })?;
+    drop(entry);
+
+    let accompany = || -> Result<Option<OwnedFd>> {
+        oom_score_adj::apply(process, spawned.pid)?;
+        channel.send(ToInit::Recorded)?;
+        let console_socket = options.console_socket.as_deref();
+        let service = Service { spec, process, record, console_socket };
+        let terminal = service.run_until_executed(&channel, &spawned, cgroup.as_ref())?;
+        if let Some(path) = &options.pid_file {
+            pid_file::write(path, spawned.pid)?;
+        }
+        Ok(terminal)
+    };
+    match accompany() {
+        Ok(terminal) => Ok((spawned, terminal)),
+        Err(error) => {
+            // Gone already is as good.
+            let _ = pidfd_send_signal(spawned.pidfd.as_fd(), libc::SIGKILL);
+            let _ = waitid(Id::PIDFd(spawned.pidfd.as_fd()), WaitPidFlag::WEXITED);
+            Err(error)
+        }
+    }
+}
