@@ -19,11 +19,7 @@ pub const CASES: &[Case] = &[
     case!(new_cgroup, "config-linux.md#namespaces", "cgroup: a new namespace whose root is the container's cgroup"),
     case!(new_user, "config-linux.md#user-namespace-mappings", "user: a new namespace with the configured mappings"),
     case!(new_time, "config-linux.md#offset-for-time-namespace", "time: a new namespace with the configured offsets")
-        .known(&[
-            ("runc", "1.1.5 does not know it"),
-            ("crun", "1.8.1 fails without a user namespace"),
-            ("tare", "not built yet: refused with an error"),
-        ]),
+        .known(&[("runc", "1.1.5 does not know it"), ("crun", "1.8.1 fails without a user namespace")]),
     case!(inherited, "config-linux.md#namespaces", "a type that is not listed is inherited from the runtime"),
     case!(joined, "config-linux.md#namespaces", "network, ipc and uts namespaces are joined by their paths"),
     case!(joined_pid, "config-linux.md#namespaces", "a pid namespace is joined by its path"),
