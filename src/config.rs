@@ -64,6 +64,8 @@ fn check_version(version: &str) -> Result<()> {
 
 fn check(spec: &Spec) -> Result<()> {
     check_built(spec)?;
+    let keys = || spec.annotations().iter().flat_map(|annotations| annotations.keys());
+    ensure!(!keys().any(String::is_empty), "annotations: a key must not be an empty string");
     namespaces::check(spec)?;
     uid_mappings::check(spec)?;
     process::check(process::of(spec)?)?;

@@ -48,6 +48,22 @@ fn errno_of(cause: &(dyn std::error::Error + 'static)) -> Option<Errno> {
     Some(Errno::from_raw(raw))
 }
 
+/// The errno in an error of pathrs.
+pub fn pathrs_errno(error: &pathrs::error::Error) -> Option<Errno> {
+    match error.kind() {
+        pathrs::error::ErrorKind::OsError(Some(errno)) => Some(Errno::from_raw(errno)),
+        _ => None,
+    }
+}
+
+/// An error of pathrs as its errno alone, so that it reads and is matched like any other.
+pub fn from_pathrs(error: pathrs::error::Error) -> Error {
+    match pathrs_errno(&error) {
+        Some(errno) => errno.into(),
+        None => Error::new(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

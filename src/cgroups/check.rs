@@ -29,6 +29,9 @@ pub fn check(resources: &LinuxResources) -> Result<()> {
         if key.is_empty() || key.contains('/') {
             bail!("linux.resources.unified: {key:?} must be a file name (no slashes)");
         }
+        if matches!(key.as_str(), "cgroup.procs" | "cgroup.threads") {
+            bail!("linux.resources.unified: {key:?} moves processes, it is no resource");
+        }
     }
     Ok(())
 }
@@ -195,6 +198,7 @@ mod tests {
             (r#"{"hugepageLimits":[{"pageSize":"../x","limit":1}]}"#, "linux.resources.hugepageLimits[0]: pageSize: "),
             (r#"{"rdma":{"mlx":{}}}"#, "linux.resources.rdma[\"mlx\"]: "),
             (r#"{"unified":{"../memory.max":"1"}}"#, "linux.resources.unified: "),
+            (r#"{"unified":{"cgroup.procs":"1"}}"#, "linux.resources.unified: "),
             (r#"{"devices":[{"allow":true,"access":"rx"}]}"#, "linux.resources.devices[0]: "),
         ] {
             let line = refusal(json);

@@ -86,6 +86,16 @@ pub(super) fn rules(resources: &LinuxResources) -> Result<Vec<Rule>> {
     Ok(rules)
 }
 
+/// Whether the rules deny whatever they do not name, as the default and every engine's do. Making nodes is allowed then,
+/// by the default rules; a list that allows all else may deny it.
+pub fn deny_by_default(resources: &LinuxResources) -> bool {
+    let blanket = |device: &&LinuxDeviceCgroup| {
+        let all = |number: Option<i64>| matches!(number, None | Some(-1));
+        device.typ().unwrap_or(LinuxDeviceType::A) == LinuxDeviceType::A && all(device.major()) && all(device.minor())
+    };
+    resources.devices().iter().flatten().rfind(blanket).is_none_or(|last| !last.allow())
+}
+
 /// The config's rules, refused if they are not what the spec allows.
 pub(super) fn parse(configured: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>> {
     let mut rules = Vec::with_capacity(configured.len() + DEFAULTS.len());

@@ -14,5 +14,6 @@ mod v1;
 mod v2;
 
 pub use check::check;
+pub use device_rules::deny_by_default;
 pub use layout::{Hierarchy, Layout, layout, unified};
 pub use manager::{Entry, Kind, Manager, Placement, place, reopen};

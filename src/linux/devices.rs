@@ -120,7 +120,9 @@ fn make_node(node: Node<'_>, rootfs: &Rootfs) -> Result<()> {
     match mknodat(&parent, name, node.kind, node.mode, node.device) {
         Err(Errno::EEXIST) => return check_existing(node, &parent, name),
         // Not allowed in a user namespace, but a device of the host's can be lent.
-        Err(Errno::EPERM) => return lend(node, rootfs),
+        Err(Errno::EPERM) => {
+            return lend(node, rootfs).context("mknod is not permitted, and the host's device cannot be lent");
+        }
         result => result.context("mknod")?,
     }
     if let Some((uid, gid)) = node.owner {

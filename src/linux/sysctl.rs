@@ -8,7 +8,7 @@ use pathrs::flags::OpenFlags;
 use pathrs::procfs::{ProcfsBase, ProcfsHandle};
 
 use super::namespaces;
-use crate::error::{Context as _, Result, bail, ensure};
+use crate::error::{Context as _, Result, bail, ensure, from_pathrs};
 
 /// Parameters of an IPC namespace that are not below fs.mqueue.
 const IPC: &[&str] = &[
@@ -58,11 +58,11 @@ pub fn apply(spec: &Spec) -> Result<()> {
     if configured.peek().is_none() {
         return Ok(());
     }
-    let proc = ProcfsHandle::new().context("linux.sysctl: open procfs")?;
+    let proc = ProcfsHandle::new().map_err(from_pathrs).context("linux.sysctl: open procfs")?;
     for (name, value) in configured {
         let path = Path::new("sys").join(path_of(name));
         let write = || -> Result<()> {
-            let mut file = proc.open(ProcfsBase::ProcRoot, &path, OpenFlags::O_WRONLY)?;
+            let mut file = proc.open(ProcfsBase::ProcRoot, &path, OpenFlags::O_WRONLY).map_err(from_pathrs)?;
             Ok(file.write_all(value.as_bytes())?)
         };
         write().with_context(|| format!("linux.sysctl {name:?}: write {value:?} to /proc/{}", path.display()))?;

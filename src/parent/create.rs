@@ -1,5 +1,6 @@
 //! The story of `create`: from a bundle to an init that waits to be started.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -85,8 +86,12 @@ pub fn create(options: &Options) -> Result<Created> {
     cgroup.create(Some(&resources))?;
     let cgroup = undo.cgroup.insert(cgroup);
     record.cgroup = cgroup.placement().clone();
-    // While nothing is in it: between two writes of the v1 list everything is denied.
-    cgroup.apply_devices(&resources)?;
+    // While nothing is in it: between two writes of the v1 list everything is denied. Rules that could deny init to make
+    // the container's devices come when it has made them.
+    let late_devices = if cgroups::deny_by_default(&resources) { None } else { Some(&resources) };
+    if late_devices.is_none() {
+        cgroup.apply_devices(&resources)?;
+    }
 
     let (channel, init_channel) = protocol::pair()?;
     let entry = cgroup.entry()?;
@@ -128,12 +133,19 @@ pub fn create(options: &Options) -> Result<Created> {
     drop(entry);
 
     // Init mounts meanwhile; the limits are there before any hook, and before the program.
-    cgroup.apply(&resources)?;
+    cgroup.update(&resources)?;
     let hooks = bundle.spec.hooks().as_ref();
     undo.hooks = hooks;
     let console_socket = options.console_socket.as_deref();
-    let service = Service { spec: &bundle.spec, process, record: &record, console_socket };
-    let terminal = service.run(&channel, init, cgroup.as_ref())?;
+    let service = Service {
+        spec: &bundle.spec,
+        process,
+        record: &record,
+        cgroup: cgroup.as_ref(),
+        late_devices: Cell::new(late_devices),
+        console_socket,
+    };
+    let terminal = service.run(&channel, init)?;
     if let Some(path) = &options.pid_file {
         pid_file::write(path, init.pid)?;
     }

@@ -1,5 +1,6 @@
 //! The story of `exec`: one more program in a running container.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
@@ -82,8 +83,9 @@ pub fn exec(
         oom_score_adj::apply(process, spawned.pid)?;
         channel.send(ToInit::Recorded)?;
         let console_socket = options.console_socket.as_deref();
-        let service = Service { spec, process, record, console_socket };
-        let terminal = service.run_until_executed(&channel, &spawned, cgroup.as_ref())?;
+        let service =
+            Service { spec, process, record, cgroup: cgroup.as_ref(), late_devices: Cell::new(None), console_socket };
+        let terminal = service.run_until_executed(&channel, &spawned)?;
         if let Some(path) = &options.pid_file {
             pid_file::write(path, spawned.pid)?;
         }

@@ -1,11 +1,12 @@
 //! The parent's half of the conversation: what init asks for, until it waits behind its gate.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use oci_spec::runtime::{ContainerState, Process as OciProcess, Spec};
+use oci_spec::runtime::{ContainerState, LinuxResources, Process as OciProcess, Spec};
 
 use super::spawn::Process;
 use crate::cgroups::Manager;
@@ -18,7 +19,6 @@ use crate::state::Record;
 use crate::sys::socket::send;
 
 /// What the parent needs to answer init.
-#[derive(Debug)]
 pub struct Service<'a> {
     /// The configuration.
     pub spec: &'a Spec,
@@ -26,30 +26,34 @@ pub struct Service<'a> {
     pub process: &'a OciProcess,
     /// The record, with init's pid.
     pub record: &'a Record,
+    /// The container's cgroup.
+    pub cgroup: &'a dyn Manager,
+    /// Device rules that are to be in force only when init has made its devices, and before any hook.
+    pub late_devices: Cell<Option<&'a LinuxResources>>,
     /// `--console-socket`
     pub console_socket: Option<&'a Path>,
 }
 
 impl Service<'_> {
     /// Serves init until it waits. Returns the terminal's master side, unless it was handed to a console socket.
-    pub fn run(&self, channel: &Parent, init: &Process, cgroup: &dyn Manager) -> Result<Option<OwnedFd>> {
+    pub fn run(&self, channel: &Parent, init: &Process) -> Result<Option<OwnedFd>> {
         let mut phase = Phase::Mounting;
         let mut terminal = None;
         while phase != Phase::Waiting {
-            let message = channel.receive()?.ok_or_else(|| how_it_died(init, cgroup))?;
+            let message = channel.receive()?.ok_or_else(|| how_it_died(init, self.cgroup))?;
             phase = phase.next(&message)?;
             self.answer(message, channel, init, &mut terminal)?;
         }
+        self.limit_devices()?;
         Ok(terminal)
     }
 
+    fn limit_devices(&self) -> Result<()> {
+        self.late_devices.take().map_or(Ok(()), |resources| self.cgroup.apply_devices(resources))
+    }
+
     /// Serves a process that executes its program at once: that closes its end of the conversation.
-    pub fn run_until_executed(
-        &self,
-        channel: &Parent,
-        process: &Process,
-        cgroup: &dyn Manager,
-    ) -> Result<Option<OwnedFd>> {
+    pub fn run_until_executed(&self, channel: &Parent, process: &Process) -> Result<Option<OwnedFd>> {
         let mut phase = Phase::Mounting;
         let mut terminal = None;
         while let Some(message) = channel.receive()? {
@@ -58,7 +62,7 @@ impl Service<'_> {
         }
         match phase {
             Phase::Waiting => Ok(terminal),
-            _ => Err(how_it_died(process, cgroup)),
+            _ => Err(how_it_died(process, self.cgroup)),
         }
     }
 
@@ -71,6 +75,7 @@ impl Service<'_> {
     ) -> Result<()> {
         match message {
             ToParent::Hooks => {
+                self.limit_devices()?;
                 self.run_hooks()?;
                 channel.send(ToInit::HooksDone)
             }

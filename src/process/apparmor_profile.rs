@@ -7,7 +7,7 @@ use oci_spec::runtime::Process;
 use pathrs::flags::OpenFlags;
 use pathrs::procfs::{ProcfsBase, ProcfsHandle};
 
-use crate::error::{Context as _, Result, ensure};
+use crate::error::{Context as _, Result, ensure, from_pathrs};
 
 /// A profile that is asked for can be had.
 pub fn check(process: &Process) -> Result<()> {
@@ -20,7 +20,8 @@ pub fn check(process: &Process) -> Result<()> {
 pub fn apply(process: &Process) -> Result<()> {
     let Some(profile) = configured(process) else { return Ok(()) };
     let set = |file: &str| -> Result<()> {
-        let mut file = ProcfsHandle::new()?.open(ProcfsBase::ProcThreadSelf, file, OpenFlags::O_WRONLY)?;
+        let proc = ProcfsHandle::new().map_err(from_pathrs)?;
+        let mut file = proc.open(ProcfsBase::ProcThreadSelf, file, OpenFlags::O_WRONLY).map_err(from_pathrs)?;
         Ok(file.write_all(format!("exec {profile}").as_bytes())?)
     };
     // The first is AppArmor's own, Linux 5.8; the second goes to whichever security module is the default.

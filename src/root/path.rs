@@ -12,10 +12,9 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use pathrs::RootRef;
-use pathrs::error::ErrorKind;
 use pathrs::flags::OpenFlags;
 
-use crate::error::{Context as _, Error, Result, anyhow, ensure};
+use crate::error::{Context as _, Result, anyhow, ensure, from_pathrs, pathrs_errno};
 
 /// How many links to nothing a path may lead over, as many as the kernel follows.
 const MOST_LINKS: usize = 40;
@@ -68,8 +67,8 @@ impl Rootfs {
     fn walk(&self, path: &Path) -> Result<Option<OwnedFd>> {
         match self.root().resolve(path) {
             Ok(handle) => Ok(Some(handle.into())),
-            Err(error) if matches!(errno(&error), Some(Errno::ENOENT | Errno::ENOTDIR)) => Ok(None),
-            Err(error) => Err(failed(error)).with_context(|| format!("resolve {path:?} in the rootfs")),
+            Err(error) if matches!(pathrs_errno(&error), Some(Errno::ENOENT | Errno::ENOTDIR)) => Ok(None),
+            Err(error) => Err(from_pathrs(error)).with_context(|| format!("resolve {path:?} in the rootfs")),
         }
     }
 
@@ -92,7 +91,7 @@ impl Rootfs {
             }
         }
         let path = self.past_dangling_links(path)?;
-        let made = self.root().mkdir_all(&path, &Permissions::from_mode(0o755)).map_err(failed);
+        let made = self.root().mkdir_all(&path, &Permissions::from_mode(0o755)).map_err(from_pathrs);
         made.map(OwnedFd::from).with_context(describe)
     }
 
@@ -110,7 +109,8 @@ impl Rootfs {
         }
         let path = &self.past_dangling_links(path)?;
         self.parent_and_name(path)?;
-        let made = self.root().create_file(path, OpenFlags::O_RDONLY, &Permissions::from_mode(0o644)).map_err(failed);
+        let made =
+            self.root().create_file(path, OpenFlags::O_RDONLY, &Permissions::from_mode(0o644)).map_err(from_pathrs);
         made.map(OwnedFd::from).with_context(describe)
     }
 
@@ -180,21 +180,6 @@ pub fn clean(path: &Path) -> PathBuf {
 pub fn check_absolute(path: &Path) -> Result<()> {
     ensure!(path.is_absolute(), "{path:?} is not an absolute path");
     Ok(())
-}
-
-fn errno(error: &pathrs::error::Error) -> Option<Errno> {
-    match error.kind() {
-        ErrorKind::OsError(Some(errno)) => Some(Errno::from_raw(errno)),
-        _ => None,
-    }
-}
-
-/// Keeps the errno of pathrs's error, so that it reads and is matched like any other.
-fn failed(error: pathrs::error::Error) -> Error {
-    match errno(&error) {
-        Some(errno) => errno.into(),
-        None => Error::new(error),
-    }
 }
 
 #[cfg(test)]

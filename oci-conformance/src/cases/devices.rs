@@ -26,10 +26,7 @@ pub const CASES: &[Case] = &[
         "config-linux.md#devices",
         "a configured device is there though its rule denies the container mknod"
     )
-    .known(&[
-        ("crun", "the rules are in force before the nodes are made"),
-        ("tare", "the rules are in force before the nodes are made"),
-    ]),
+    .known(&[("crun", "the rules are in force before the nodes are made")]),
     case!(nothing_else, "config-linux.md#devices", "no other device node is in /dev"),
 ];
 

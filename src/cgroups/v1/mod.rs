@@ -90,13 +90,14 @@ impl V1 {
         resources: Option<&LinuxResources>,
         made: &mut Vec<PathBuf>,
     ) -> Result<()> {
-        let new = tree::make(dir, made)?;
+        let new = tree::make(dir, made).context("linux.cgroupsPath")?;
         if !new {
             match controller {
-                "devices" => self.refuse_occupied(dir)?,
-                "freezer" => self.refuse_frozen(dir)?,
-                _ => {}
+                "devices" => self.refuse_occupied(dir),
+                "freezer" => self.refuse_frozen(dir),
+                _ => Ok(()),
             }
+            .context("linux.cgroupsPath")?;
         }
         match controller {
             "cpuset" => {
@@ -179,7 +180,7 @@ impl Manager for V1 {
         if result.is_err() {
             tree::unmake(&made);
         }
-        result.context("linux.cgroupsPath")
+        result
     }
 
     fn entry(&self) -> Result<Entry> {

@@ -114,6 +114,9 @@ pub fn check(seccomp: &LinuxSeccomp) -> Result<()> {
     for (i, rule) in seccomp.syscalls().iter().flatten().enumerate() {
         let at = |field: &str| format!("linux.seccomp.syscalls[{i}].{field}");
         compile::action(rule.action(), rule.errno_ret()).with_context(|| at("errnoRet"))?;
+        if rule.names().is_empty() {
+            bail!("{}: must have at least one entry", at("names"));
+        }
         if rule.names().iter().any(String::is_empty) {
             bail!("{}: an empty string is no system call", at("names"));
         }
