@@ -11,6 +11,7 @@ mod config_errors;
 mod container;
 mod runtime;
 
+mod cve;
 mod docker;
 mod exec;
 mod hooks;

@@ -1,0 +1,114 @@
+//! Published attacks on container runtimes, tried as they were found.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+
+use serde_json::json;
+
+use crate::container::Container;
+use crate::runtime::is_tare;
+
+/// A process in the container keeps the runtime's own file by /proc/<pid>/exe, and writes to it once it runs no more.
+#[test]
+fn cve_2019_5736_the_runtime_cannot_be_written_from_inside() {
+    let c = Container::sleeping();
+    c.create().ok();
+    let held = File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_PATH)
+        .open(format!("/proc/{}/exe", c.pid()))
+        .expect("hold the file that init runs");
+    c.delete_force().ok();
+    let error = File::options().write(true).open(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    let errno = error.expect_err("the runtime's file was opened for writing").raw_os_error();
+    // A read-only mount, or seals; runc 1.1's own file is still executed by another of its processes.
+    let sealed = matches!(errno, Some(nix::libc::EROFS | nix::libc::EPERM));
+    assert!(sealed || !is_tare() && errno == Some(nix::libc::ETXTBSY), "{errno:?}");
+}
+
+/// A working directory that is a descriptor of the runtime's leads to the host.
+#[test]
+fn cve_2024_21626_the_working_directory_is_inside() {
+    for fd in 3..16 {
+        let mut c = Container::sh("ls ../../../../etc/hostname /proc/1/cwd/..");
+        c.config["process"]["cwd"] = json!(format!("/proc/self/fd/{fd}"));
+        let outcome = c.create();
+        assert_eq!(outcome.exit_code(), 1, "descriptor {fd}: {}", outcome.stdout);
+        c.assert_nothing_left();
+    }
+}
+
+/// Inheritable capabilities come back with programs that have them in their file.
+#[test]
+fn cve_2022_24769_inheritable_capabilities_are_empty_unless_configured() {
+    let c = Container::sh("sed -n s/CapInh:.//p /proc/self/status");
+    c.run().ok().prints("0000000000000000\n");
+}
+
+/// A link in place of /proc or /sys leads the runtime's own writes elsewhere.
+#[test]
+fn cve_2019_19921_proc_and_sys_are_no_links() {
+    for name in ["proc", "sys"] {
+        let c = Container::sleeping();
+        let place = c.rootfs().join(name);
+        let _ = fs::remove_dir(&place);
+        fs::create_dir_all(c.rootfs().join("elsewhere")).expect("mkdir");
+        symlink("/elsewhere", &place).expect("a link");
+        c.create().fails(&[name]);
+        c.assert_nothing_left();
+    }
+}
+
+/// A link swapped in between two looks at a mount's destination leads onto the host: it must not even matter that it is
+/// there.
+#[test]
+fn cve_2021_30465_a_destination_never_leaves_the_rootfs() {
+    let outside = crate::bundle::TempDir::new();
+    let mut c = Container::sh("cat /link/below/marker");
+    fs::write(c.beside("marker"), "mounted\n").expect("the source");
+    symlink(outside.path(), c.rootfs().join("link")).expect("a link");
+    let source = c.beside("marker");
+    c.add_mount(json!({ "destination": "/link/below/marker", "type": "bind", "source": source, "options": ["bind"] }));
+    c.run().ok().prints("mounted\n");
+    let left = fs::read_dir(outside.path()).expect("the directory outside").count();
+    assert_eq!(left, 0, "something was made outside of the rootfs");
+}
+
+/// A /dev/null of the image's making would be mounted over masked paths, to be written to.
+#[test]
+fn cve_2025_31133_the_mask_is_the_hosts_null_device() {
+    let mut c = Container::sh("cat /proc/keys | wc -c; stat -c %t:%T /proc/keys");
+    // No /dev of the runtime's: the image brings its own.
+    c.config["mounts"]
+        .as_array_mut()
+        .expect("mounts")
+        .retain(|mount| mount["destination"].as_str().is_some_and(|destination| !destination.starts_with("/dev")));
+    c.config["linux"]["maskedPaths"] = json!(["/proc/keys"]);
+    c.writable_root();
+    fs::create_dir_all(c.rootfs().join("dev")).expect("mkdir");
+    let _ = fs::remove_file(c.rootfs().join("dev/null"));
+    symlink("/proc/sysrq-trigger", c.rootfs().join("dev/null")).expect("a link");
+    let outcome = c.create();
+    if outcome.exit_code() == 0 {
+        c.start().ok();
+        c.wait_for_output(&outcome, "1:3");
+    } else {
+        // What is in the place of a device is refused as well.
+        let named = ["/dev/null", "sysrq-trigger"].iter().any(|name| outcome.stderr.contains(name));
+        assert!(named, "{}", outcome.stderr);
+    }
+}
+
+/// The console is a terminal of the container's own devpts, not what the image puts in its place.
+#[test]
+fn cve_2025_52565_the_console_does_not_follow_the_image() {
+    let mut c = Container::sh("true");
+    c.config["process"]["terminal"] = json!(true);
+    c.config["mounts"].as_array_mut().expect("mounts").retain(|mount| mount["destination"] != "/dev/pts");
+    let path = c.beside("console.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).expect("bind the console socket");
+    let outcome = c.create_with(&["--console-socket", path.to_str().expect("a path")]);
+    outcome.fails(&[if is_tare() { "/dev/pts" } else { "ptmx" }]);
+    c.assert_nothing_left();
+}
