@@ -92,6 +92,8 @@ pub enum Command {
     Pause(Id),
     /// Let the processes of a paused container go on
     Resume(Id),
+    /// Change the limits of a container
+    Update(Box<Update>),
     /// List the processes of a container
     Ps(Ps),
     /// Print the state of a container as JSON
@@ -268,6 +270,59 @@ pub enum ListFormat {
     Table,
     /// An array of states
     Json,
+}
+
+/// Flags of `update`.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// Take the limits from this file (JSON, as config.json's linux.resources); - is standard input
+    #[arg(long, short, value_name = "FILE")]
+    pub resources: Option<PathBuf>,
+    /// Relative weight of block I/O, from 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    pub blkio_weight: Option<u16>,
+    /// Length of a period of CPU time, in microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_period: Option<u64>,
+    /// CPU time in a period, in microseconds; -1: no limit
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    /// CPU time that may be saved up for a burst, in microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_burst: Option<u64>,
+    /// 1: run only when no other wants the CPU
+    #[arg(long, value_name = "0|1")]
+    pub cpu_idle: Option<i64>,
+    /// Relative weight of CPU time
+    #[arg(long, value_name = "SHARES")]
+    pub cpu_share: Option<u64>,
+    /// Length of a period of realtime scheduling, in microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_rt_period: Option<u64>,
+    /// Realtime scheduling in a period, in microseconds
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub cpu_rt_runtime: Option<i64>,
+    /// CPUs that may be used, as 0-2,4
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes that may be used
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Memory limit, as 64M; -1: no limit
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory: Option<String>,
+    /// Memory that is kept when memory is short
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory_reservation: Option<String>,
+    /// Limit of memory and swap together; -1: no limit
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// How many processes there may be; -1: no limit
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// The container's id
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
 }
 
 /// Flags of `ps`.

@@ -15,6 +15,7 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod update;
 pub mod version;
 
 use std::ffi::OsString;
@@ -67,6 +68,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
         Some(Command::Start(args)) => start::run(&root, &args.id).map(|()| 0),
         Some(Command::Pause(args)) => pause::run(&root, &args.id).map(|()| 0),
         Some(Command::Resume(args)) => resume::run(&root, &args.id).map(|()| 0),
+        Some(Command::Update(args)) => update::run(&root, &args).map(|()| 0),
         Some(Command::Ps(args)) => ps::run(&root, &args).map(|()| 0),
         Some(Command::State(args)) => state::run(&root, &args.id).map(|()| 0),
         Some(Command::Kill(args)) => kill::run(&root, &args.id, &args.signal, args.all).map(|()| 0),

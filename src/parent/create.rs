@@ -177,6 +177,8 @@ fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Result<Record> {
         true => None,
         false => Some(on_host::count(&bundle.rootfs)?),
     };
+    let mut limits = resources(&bundle.spec);
+    limits.set_devices(None);
     Ok(Record {
         id: id.to_owned(),
         bundle: bundle.path.clone(),
@@ -189,6 +191,7 @@ fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Result<Record> {
         namespaces: namespaces::names(&bundle.spec),
         cgroup,
         mounts_before,
+        resources: limits,
         annotations: bundle.spec.annotations().clone(),
         hooks: Some(later).filter(|hooks| *hooks != Hooks::default()),
     })

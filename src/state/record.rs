@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{ContainerState, Hooks, State, StateBuilder};
+use oci_spec::runtime::{ContainerState, Hooks, LinuxResources, State, StateBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroups::Placement;
@@ -38,6 +38,9 @@ pub struct Record {
     /// Without a mount namespace of its own: how many mounts were on the rootfs before the container's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mounts_before: Option<usize>,
+    /// The limits that were set last, for `update` to change. Devices are left out: `update` leaves them alone.
+    #[serde(default)]
+    pub resources: LinuxResources,
     /// The configuration's annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<HashMap<String, String>>,

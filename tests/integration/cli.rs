@@ -273,7 +273,7 @@ fn commands_of_later_issues_fail_clearly() {
     only_tare!("runc has them");
     let c = Container::sleeping();
     c.launch();
-    for command in ["update", "checkpoint"] {
+    for command in ["events", "checkpoint"] {
         c.call(&[command, &c.id]).fails(&["unrecognized subcommand", command]);
     }
 }

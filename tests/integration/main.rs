@@ -26,3 +26,4 @@ mod mounts;
 mod pause;
 mod process;
 mod run;
+mod update;

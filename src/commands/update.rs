@@ -1,0 +1,149 @@
+//! `tare update`
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use oci_spec::runtime::LinuxResources;
+use serde_json::{Map, Value, json};
+
+use super::cli;
+use crate::cgroups;
+use crate::error::{Context as _, Result, anyhow, bail, ensure, one_line};
+use crate::state::{Container, Status};
+
+/// Changes the limits of a container. Those that are not named stay; if the kernel refuses one, all are as before.
+pub fn run(root: &Path, args: &cli::Update) -> Result<()> {
+    let container = Container::open(root, &args.id)?;
+    let _lock = container.lock()?;
+    let mut record = container.record()?;
+    if container.status(&record)? == Status::Stopped {
+        bail!("container not running");
+    }
+    let old = serde_json::to_value(&record.resources).context("state.json: resources")?;
+    let mut new = old.clone();
+    merge(&mut new, &asked(args)?);
+    let new: LinuxResources = serde_json::from_value(new).context("linux.resources")?;
+    let cgroup = cgroups::reopen(&record.cgroup)?;
+    if let Err(error) = cgroup.update(&new) {
+        if let Err(again) = cgroup.update(&record.resources) {
+            log::warn!("take the update back: {}", one_line(&again));
+        }
+        return Err(error);
+    }
+    record.resources = new;
+    container.save(&record)
+}
+
+/// What is asked for: the file's resources, or those of the flags.
+fn asked(args: &cli::Update) -> Result<Value> {
+    let Some(path) = &args.resources else { return of_flags(args) };
+    let mut json = Vec::new();
+    if path == Path::new("-") {
+        io::stdin().read_to_end(&mut json).context("--resources -: read standard input")?;
+    } else {
+        json = fs::read(path).with_context(|| format!("--resources: read {path:?}"))?;
+    }
+    let asked: Value = serde_json::from_slice(&json).map_err(|error| anyhow!("--resources {path:?}: {error}"))?;
+    ensure!(asked.is_object(), "--resources {path:?}: is not a JSON object");
+    // The types are those of linux.resources; the text itself tells which fields are given.
+    serde_json::from_value::<LinuxResources>(asked.clone())
+        .map_err(|error| anyhow!("--resources {path:?}: {error}"))?;
+    Ok(asked)
+}
+
+fn of_flags(args: &cli::Update) -> Result<Value> {
+    let bytes = |flag: &str, size: &Option<String>| match size {
+        Some(size) => in_bytes(size).map(Some).with_context(|| format!("--{flag} {size:?}")),
+        None => Ok(None),
+    };
+    Ok(json!({
+        "blockIO": { "weight": args.blkio_weight },
+        "cpu": {
+            "shares": args.cpu_share,
+            "quota": args.cpu_quota,
+            "period": args.cpu_period,
+            "burst": args.cpu_burst,
+            "idle": args.cpu_idle,
+            "realtimePeriod": args.cpu_rt_period,
+            "realtimeRuntime": args.cpu_rt_runtime,
+            "cpus": args.cpuset_cpus,
+            "mems": args.cpuset_mems,
+        },
+        "memory": {
+            "limit": bytes("memory", &args.memory)?,
+            "reservation": bytes("memory-reservation", &args.memory_reservation)?,
+            "swap": bytes("memory-swap", &args.memory_swap)?,
+        },
+        "pids": { "limit": args.pids_limit },
+    }))
+}
+
+/// Lays one configuration over another: objects field by field, all else as a whole. What is null is not given.
+fn merge(below: &mut Value, above: &Value) {
+    match above {
+        Value::Null => {}
+        Value::Object(fields) => {
+            if fields.values().all(Value::is_null) && !below.is_object() {
+                return;
+            }
+            if !below.is_object() {
+                *below = Value::Object(Map::new());
+            }
+            for (name, value) in fields {
+                let empty = value.as_object().is_some_and(|fields| fields.values().all(Value::is_null));
+                if !value.is_null() && !empty {
+                    merge(&mut below[name.as_str()], value);
+                }
+            }
+        }
+        other => *below = other.clone(),
+    }
+}
+
+/// A size in bytes, as `512M` or `-1`: letters are powers of 1024.
+fn in_bytes(size: &str) -> Result<i64> {
+    let size = size.trim();
+    let digits = size.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(size.len());
+    let (number, unit) = size.split_at(digits);
+    let number: i64 = number.parse().map_err(|_| anyhow!("is no size"))?;
+    let unit = unit.trim().to_ascii_lowercase();
+    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => bail!("is no size: {unit:?} is no unit"),
+    };
+    number.checked_mul(1 << (10 * power)).ok_or_else(|| anyhow!("is too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_changes_and_the_rest_stays() {
+        let mut resources = json!({ "memory": { "limit": 1, "swap": 2 }, "pids": { "limit": 3 } });
+        merge(
+            &mut resources,
+            &json!({ "memory": { "limit": 9, "swap": null }, "cpu": { "shares": null }, "pids": null }),
+        );
+        assert_eq!(resources, json!({ "memory": { "limit": 9, "swap": 2 }, "pids": { "limit": 3 } }));
+        merge(&mut resources, &json!({ "cpu": { "cpus": "0" } }));
+        assert_eq!(resources["cpu"], json!({ "cpus": "0" }));
+    }
+
+    #[test]
+    fn a_size_may_have_a_unit() {
+        for (size, bytes) in [("7", 7), ("-1", -1), ("2k", 2048), ("3M", 3 << 20), ("1GiB", 1 << 30), ("4 mb", 4 << 20)]
+        {
+            assert_eq!(in_bytes(size).unwrap(), bytes, "{size}");
+        }
+        for bad in ["", "M", "1x", "1.5M", "9999999P"] {
+            assert!(in_bytes(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `update`: the limits of a container that runs.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::cgroup_tree::{has_v1, v1_dir};
+use crate::container::Container;
+use crate::runtime::skip;
+
+/// A running container with limits, and what a file of its v1 cgroup says.
+fn limited() -> Container {
+    let mut c = Container::sleeping();
+    c.config["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20 });
+    c.config["linux"]["resources"]["pids"] = json!({ "limit": 20 });
+    c.launch();
+    c
+}
+
+fn value(c: &Container, controller: &str, file: &str) -> String {
+    let text = fs::read_to_string(v1_dir(c.pid(), controller).join(file)).expect("a file of the cgroup");
+    text.trim().to_owned()
+}
+
+fn update(c: &Container, flags: &[&str]) -> crate::runtime::Outcome {
+    c.call(&[&["update"], flags, &[c.id.as_str()]].concat())
+}
+
+#[test]
+fn flags_change_what_they_name_and_nothing_else() {
+    if !has_v1("memory") {
+        skip!("the v1 memory controller is not here");
+    }
+    let c = limited();
+    update(&c, &["--memory", "32M", "--cpu-share", "512"]).ok().silent();
+    assert_eq!(value(&c, "memory", "memory.limit_in_bytes"), (32 << 20).to_string());
+    assert_eq!(value(&c, "cpu", "cpu.shares"), "512");
+    assert_eq!(value(&c, "pids", "pids.max"), "20");
+    update(&c, &["--pids-limit", "-1", "--cpu-period", "50000", "--cpu-quota", "25000"]).ok().silent();
+    assert_eq!(value(&c, "pids", "pids.max"), "max");
+    assert_eq!(value(&c, "cpu", "cpu.cfs_quota_us"), "25000");
+    assert_eq!(value(&c, "memory", "memory.limit_in_bytes"), (32 << 20).to_string());
+}
+
+#[test]
+fn resources_come_from_standard_input() {
+    if !has_v1("memory") {
+        skip!("the v1 memory controller is not here");
+    }
+    let c = limited();
+    let mut command = c.command(&["update", "--resources", "-", &c.id]);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("start update");
+    let text = json!({ "memory": { "limit": 48 << 20 }, "pids": { "limit": 7 } }).to_string();
+    child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("write the resources");
+    assert!(child.wait().expect("wait for update").success());
+    assert_eq!(value(&c, "memory", "memory.limit_in_bytes"), (48 << 20).to_string());
+    assert_eq!(value(&c, "pids", "pids.max"), "7");
+}
+
+#[test]
+fn a_limit_that_is_refused_changes_nothing() {
+    if !has_v1("memory") {
+        skip!("the v1 memory controller is not here");
+    }
+    let c = limited();
+    update(&c, &["--pids-limit", "9", "--cpuset-cpus", "4000"]).fails(&["cpuset.cpus"]);
+    assert_eq!(value(&c, "pids", "pids.max"), "20");
+    update(&c, &["--memory", "lots"]).fails(&["lots"]);
+    assert_eq!(value(&c, "memory", "memory.limit_in_bytes"), (64 << 20).to_string());
+}
+
+#[test]
+fn devices_stay_as_they_are() {
+    if !has_v1("devices") {
+        skip!("the v1 devices controller is not here");
+    }
+    let c = limited();
+    let before = value(&c, "devices", "devices.list");
+    update(&c, &["--memory", "40M"]).ok();
+    assert_eq!(value(&c, "devices", "devices.list"), before);
+}
+
+#[test]
+fn what_does_not_run_is_refused() {
+    let c = limited();
+    c.kill("KILL").ok();
+    c.wait_for_status("stopped");
+    update(&c, &["--memory", "40M"]).fails(&["not running"]);
+}
