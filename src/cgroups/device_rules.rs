@@ -62,10 +62,13 @@ impl fmt::Display for Rule {
     }
 }
 
+/// How many of the default rules allow to make any node.
+const MKNOD_WILDCARDS: usize = 2;
+
 /// What every container may do, whatever its config says: callers rely on runc's list and on its place after the
 /// config's rules. mknod makes a node, opening it is another access; 10:200 is /dev/net/tun, without which VPNs broke in
 /// runc 1.2.
-const DEFAULTS: [Rule; 11] = [
+const DEFAULTS: [Rule; MKNOD_WILDCARDS + 9] = [
     Rule::allow(Node::Char, None, None, MKNOD),
     Rule::allow(Node::Block, None, None, MKNOD),
     Rule::allow(Node::Char, Some(1), Some(3), ALL),    // null
@@ -82,7 +85,9 @@ const DEFAULTS: [Rule; 11] = [
 /// The config's rules, then the default ones. What no rule matches is denied.
 pub(super) fn rules(resources: &LinuxResources) -> Result<Vec<Rule>> {
     let mut rules = parse(resources.devices().as_deref().unwrap_or_default())?;
-    rules.extend(DEFAULTS);
+    // Where all is allowed, the wildcards for mknod could only undo what the config denies in particular.
+    let defaults = if deny_by_default(resources) { &DEFAULTS[..] } else { &DEFAULTS[MKNOD_WILDCARDS..] };
+    rules.extend_from_slice(defaults);
     Ok(rules)
 }
 
