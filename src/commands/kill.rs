@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use crate::cgroups;
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::state::{Container, Record, Status, status};
-use crate::sys::fd::{kill, pidfd_open, pidfd_send_signal};
+use crate::sys::fd::{kill, pidfd_send_signal};
 
 /// Sends a signal to init, or to all processes of the container.
 pub fn run(root: &Path, id: &str, signal: &str, all: bool) -> Result<()> {
@@ -33,14 +33,7 @@ pub fn run(root: &Path, id: &str, signal: &str, all: bool) -> Result<()> {
 
 fn signal_init(record: &Record, signal: i32) -> Result<()> {
     let pid = record.init_process_pid;
-    let pidfd = match pidfd_open(pid) {
-        Err(Errno::ESRCH) => bail!("container not running"),
-        result => result.with_context(|| format!("pidfd_open {pid}"))?,
-    };
-    // The number may have come to mean another process between the look at the status and now.
-    if status::start_time(pid)? != Some(record.init_process_start) {
-        bail!("container not running");
-    }
+    let Some(pidfd) = status::open_init(record)? else { bail!("container not running") };
     match pidfd_send_signal(pidfd.as_fd(), signal) {
         Err(Errno::ESRCH) => bail!("container not running: no such process"),
         result => result.with_context(|| format!("send signal {signal} to init (pid {pid})"))?,

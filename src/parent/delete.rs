@@ -11,7 +11,7 @@ use crate::error::{Context as _, Result, bail, one_line};
 use crate::hooks::{self, Point, ends_before};
 use crate::root::on_host;
 use crate::state::{Container, Record, Status, status};
-use crate::sys::fd::{pidfd_open, pidfd_send_signal};
+use crate::sys::fd::pidfd_send_signal;
 
 /// How long a killed init may take to end; the kernel needs a moment for large memory.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,20 +61,14 @@ pub fn remove(container: &Container, record: &Record) -> Result<()> {
     container.remove()
 }
 
-/// Kills init and waits for its end, by a pidfd: nothing that came to have its number is touched.
+/// Kills init and waits for its end.
 pub fn kill_init(record: &Record) -> Result<()> {
-    let pid = record.init_process_pid;
-    if pid == 0 {
-        return Ok(());
-    }
-    let Ok(pidfd) = pidfd_open(pid) else { return Ok(()) };
-    if status::start_time(pid)? != Some(record.init_process_start) {
-        return Ok(());
-    }
+    let Some(pidfd) = status::open_init(record)? else { return Ok(()) };
     // ESRCH: it ended on its own.
     let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
     cgroups::reopen(&record.cgroup)?.thaw_the_killed()?;
     if !ends_before(&pidfd, Instant::now() + PATIENCE).context("wait for init's end")? {
+        let pid = record.init_process_pid;
         bail!("container {:?}: init (pid {pid}) did not end {} s after SIGKILL", record.id, PATIENCE.as_secs());
     }
     Ok(())

@@ -11,7 +11,7 @@ pub mod status;
 
 use std::fs;
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -79,11 +79,6 @@ impl Container {
     /// The container's id.
     pub fn id(&self) -> &str {
         &self.id
-    }
-
-    /// The directory's descriptor.
-    pub fn dir(&self) -> impl AsFd + '_ {
-        &self.dir
     }
 
     /// Waits for the exclusive right to change this container.

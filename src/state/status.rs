@@ -4,9 +4,14 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+
 use super::{Container, Record};
 use crate::cgroups;
 use crate::error::{Context as _, Result};
+use crate::sys::fd::pidfd_open;
 
 /// What a container is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +55,20 @@ impl Container {
         }
         Ok(if cgroups::reopen(&record.cgroup)?.is_frozen()? { Status::Paused } else { Status::Running })
     }
+}
+
+/// The container's init, by a pidfd: nothing that came to have its number is touched. `None`: it is gone.
+pub fn open_init(record: &Record) -> Result<Option<OwnedFd>> {
+    let pid = record.init_process_pid;
+    if pid == 0 {
+        return Ok(None);
+    }
+    let pidfd = match pidfd_open(pid) {
+        Err(Errno::ESRCH) => return Ok(None),
+        result => result.with_context(|| format!("pidfd_open {pid}"))?,
+    };
+    // The number may have come to mean another process before it was opened, but cannot any more.
+    Ok((start_time(pid)? == Some(record.init_process_start)).then_some(pidfd))
 }
 
 /// Is there still a process with this id that started at this time and has not ended?
