@@ -2,6 +2,7 @@
 //!
 //! | from   | message            | says                                              | the parent then                          |
 //! |--------|--------------------|---------------------------------------------------|------------------------------------------|
+//! | parent | `Placed`           | systemd has moved init into its cgroup            | (only with `--systemd-cgroup`)           |
 //! | parent | `Mapped`           | uid_map and gid_map are written                   | (only with a new user namespace)         |
 //! | parent | `Recorded`         | the pid is in state.json: init may outlive us     |                                          |
 //! | init   | `Hooks`            | namespaces and mounts are ready                   | runs prestart and createRuntime          |
@@ -30,8 +31,10 @@ const LONGEST: usize = 8192;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ToInit {
+    /// Init is in its cgroup.
+    Placed = 1,
     /// The user namespace's mappings are written.
-    Mapped = 1,
+    Mapped,
     /// Init's pid is recorded.
     Recorded,
     /// The hooks that init asked for have run.

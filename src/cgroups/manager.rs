@@ -1,6 +1,6 @@
 //! The trait that the stages use, and the one place that chooses who implements it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::layout::{self, Layout};
 use super::v1::V1;
 use super::v2::V2;
-use super::{check, path};
-use crate::error::{Result, bail};
+use super::{check, path, systemd};
+use crate::error::{Context as _, Result, bail};
 
 /// Who makes the container's cgroup (`--cgroup-manager`, `--systemd-cgroup`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Placement {
     /// Controller (or `name=systemd`) to absolute directory; the unified hierarchy's key is `""`. v2 has that one key
     /// only, hybrid has it beside the others. Empty: there is no cgroup.
     pub paths: BTreeMap<String, PathBuf>,
+    /// The name of systemd's unit, if it is systemd's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
 }
 
 /// How a process gets into the cgroup.
@@ -53,6 +56,8 @@ pub enum Entry {
         /// As [`Entry::Into`].
         into: OwnedFd,
     },
+    /// The process waits until the parent has had it moved in ([`Manager::attach`]).
+    Adopted,
 }
 
 impl Entry {
@@ -60,7 +65,7 @@ impl Entry {
     pub fn tasks(&self) -> &[OwnedFd] {
         match self {
             Entry::Tasks(tasks) | Entry::Both { tasks, .. } => tasks,
-            Entry::Nothing | Entry::Into(_) => &[],
+            Entry::Nothing | Entry::Into(_) | Entry::Adopted => &[],
         }
     }
 
@@ -68,7 +73,7 @@ impl Entry {
     pub fn into_dir(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Entry::Into(into) | Entry::Both { into, .. } => Some(into.as_fd()),
-            Entry::Nothing | Entry::Tasks(_) => None,
+            Entry::Nothing | Entry::Tasks(_) | Entry::Adopted => None,
         }
     }
 }
@@ -92,7 +97,7 @@ pub trait Manager {
     /// How a process gets in.
     fn entry(&self) -> Result<Entry>;
 
-    /// Moves a process in from outside, for kernels and cases that [`Manager::entry`] does not serve.
+    /// Moves a process in from outside, if it is [`Entry::Adopted`]. systemd makes the cgroup around its first process.
     fn attach(&self, pid: i32) -> Result<()>;
 
     /// `linux.resources`, all of it, the device rules included (unless [`Manager::apply_devices`] did them already).
@@ -135,15 +140,21 @@ pub trait Manager {
     fn exists(&self) -> bool;
 }
 
-/// Works out where the container's cgroup is; creates nothing. An absolute `linux.cgroupsPath` is below the mount
-/// point, a relative one below the runtime's own cgroup, none is `<id>` there.
-pub fn place(kind: Kind, cgroups_path: Option<&Path>, id: &str) -> Result<Box<dyn Manager>> {
+/// Works out where the container's cgroup is; creates nothing. With cgroupfs an absolute `linux.cgroupsPath` is below
+/// the mount point, a relative one below the runtime's own cgroup, none is `<id>` there; with systemd it is
+/// `slice:prefix:name`, and annotations may add to the unit's properties.
+pub fn place(
+    kind: Kind,
+    cgroups_path: Option<&Path>,
+    id: &str,
+    annotations: Option<&HashMap<String, String>>,
+) -> Result<Box<dyn Manager>> {
+    let asked = cgroups_path.filter(|path| !path.as_os_str().is_empty());
     match kind {
         Kind::Disabled => return Ok(Box::new(NoCgroup::new(kind))),
-        Kind::Systemd => bail!("--systemd-cgroup: the systemd manager is not built yet; use cgroupfs"),
+        Kind::Systemd => return Ok(Box::new(systemd::place(asked, id, annotations)?)),
         Kind::Cgroupfs => {}
     }
-    let asked = cgroups_path.filter(|path| !path.as_os_str().is_empty());
     let inner = path::clean(asked.unwrap_or(Path::new(id)));
     if inner.file_name().is_none() {
         // What is removed and killed with the container would be everything.
@@ -153,11 +164,11 @@ pub fn place(kind: Kind, cgroups_path: Option<&Path>, id: &str) -> Result<Box<dy
         Layout::V1(hierarchies) => {
             let unified = layout::unified()?;
             let paths = path::v1(hierarchies, unified, &inner);
-            Ok(Box::new(V1::new(Placement { kind, paths }, asked.is_some())))
+            Ok(Box::new(V1::new(Placement { kind, paths, unit: None }, asked.is_some())))
         }
         Layout::V2 { root } => {
             let dir = path::v2(root, &inner)?;
-            let placement = Placement { kind, paths: BTreeMap::from([(String::new(), dir)]) };
+            let placement = Placement { kind, paths: BTreeMap::from([(String::new(), dir)]), unit: None };
             Ok(Box::new(V2::new(placement, root.clone(), asked.is_some())))
         }
         Layout::None => bail!("linux.cgroupsPath: no cgroup file system is mounted at /sys/fs/cgroup"),
@@ -166,10 +177,11 @@ pub fn place(kind: Kind, cgroups_path: Option<&Path>, id: &str) -> Result<Box<dy
 
 /// The cgroup of a container that exists, from its state.
 pub fn reopen(placement: &Placement) -> Result<Box<dyn Manager>> {
-    if placement.kind == Kind::Systemd {
-        bail!("the container's cgroup is systemd's: the systemd manager is not built yet");
-    }
     let placement = placement.clone();
+    if placement.kind == Kind::Systemd {
+        let unit = placement.unit.clone().context("state.json: the container's cgroup has no unit")?;
+        return Ok(Box::new(systemd::reopen(placement, unit)));
+    }
     Ok(match (placement.paths.len(), placement.paths.contains_key("")) {
         (0, _) => Box::new(NoCgroup::new(placement.kind)),
         (1, true) => Box::new(V2::new(placement, PathBuf::from(layout::MOUNT_POINT), true)),
@@ -184,7 +196,7 @@ struct NoCgroup {
 
 impl NoCgroup {
     fn new(kind: Kind) -> Self {
-        Self { placement: Placement { kind, paths: BTreeMap::new() } }
+        Self { placement: Placement { kind, paths: BTreeMap::new(), unit: None } }
     }
 }
 
@@ -247,14 +259,8 @@ mod tests {
     use crate::error::one_line;
 
     #[test]
-    fn systemd_is_a_clear_error() {
-        let error = place(Kind::Systemd, None, "x").err().expect("refused");
-        assert_eq!(one_line(&error), "--systemd-cgroup: the systemd manager is not built yet; use cgroupfs");
-    }
-
-    #[test]
     fn a_container_without_a_cgroup_takes_devices_but_no_limits() {
-        let manager = place(Kind::Disabled, Some(Path::new("/x")), "x").unwrap();
+        let manager = place(Kind::Disabled, Some(Path::new("/x")), "x", None).unwrap();
         let mut resources: LinuxResources =
             serde_json::from_str(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#).unwrap();
         manager.apply(&resources).unwrap();
@@ -267,7 +273,7 @@ mod tests {
     #[test]
     fn the_root_of_the_hierarchy_is_nobodys_cgroup() {
         for path in ["/", "..", "/a/../.."] {
-            let error = place(Kind::Cgroupfs, Some(Path::new(path)), "x").err().expect("refused");
+            let error = place(Kind::Cgroupfs, Some(Path::new(path)), "x", None).err().expect("refused");
             assert!(one_line(&error).starts_with("linux.cgroupsPath: "), "{}", one_line(&error));
         }
     }
@@ -278,7 +284,7 @@ mod tests {
     fn as_nobody() {
         assert!(!nix::unistd::geteuid().is_root());
         let id = "tare-test-nobody";
-        let mut manager = place(Kind::Cgroupfs, None, id).unwrap();
+        let mut manager = place(Kind::Cgroupfs, None, id, None).unwrap();
         manager.create(None).unwrap();
         assert!(manager.placement().paths.is_empty(), "{:?}", manager.placement());
         assert!(matches!(manager.entry().unwrap(), Entry::Nothing));
@@ -286,10 +292,10 @@ mod tests {
         let limited: LinuxResources = serde_json::from_str(r#"{"pids":{"limit":5}}"#).unwrap();
         let line = one_line(&manager.apply(&limited).unwrap_err());
         assert!(line.starts_with("linux.resources.pids: "), "{line}");
-        let mut explicit = place(Kind::Cgroupfs, Some(Path::new("/tare-test-nobody")), id).unwrap();
+        let mut explicit = place(Kind::Cgroupfs, Some(Path::new("/tare-test-nobody")), id, None).unwrap();
         let line = one_line(&explicit.create(None).unwrap_err());
         assert!(line.starts_with("linux.cgroupsPath: mkdir ") && line.ends_with("Permission denied"), "{line}");
-        let mut limiting = place(Kind::Cgroupfs, None, id).unwrap();
+        let mut limiting = place(Kind::Cgroupfs, None, id, None).unwrap();
         assert!(limiting.create(Some(&limited)).and_then(|()| limiting.apply(&limited)).is_err());
     }
 
@@ -319,6 +325,7 @@ mod tests {
         let placement = Placement {
             kind: Kind::Cgroupfs,
             paths: BTreeMap::from([("memory".into(), "/sys/fs/cgroup/memory/x".into())]),
+            unit: None,
         };
         let json = serde_json::to_string(&placement).unwrap();
         assert_eq!(json, r#"{"kind":"cgroupfs","paths":{"memory":"/sys/fs/cgroup/memory/x"}}"#);

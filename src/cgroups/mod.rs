@@ -1,7 +1,8 @@
 //! `linux.cgroupsPath` and `linux.resources`: where the container's processes are counted and limited.
 //!
 //! [`place`] is the one place that chooses how: cgroup v1 (a hierarchy a controller), hybrid (v1 and a unified mount
-//! beside it) or v2. What differs lives in [`v1`] and [`v2`], a file a controller; what they share is here.
+//! beside it) or v2, and on v2 with or without systemd. What differs lives in [`v1`], [`v2`] and [`systemd`], a file a
+//! controller; what they share is here.
 
 mod check;
 mod device_rules;
@@ -9,6 +10,7 @@ mod file;
 mod layout;
 mod manager;
 mod path;
+mod systemd;
 mod tree;
 mod v1;
 mod v2;

@@ -48,7 +48,7 @@ impl Launch<'_> {
         for tasks in cgroup.tasks() {
             write(tasks, b"0").context("linux.cgroupsPath: enter the cgroup")?;
         }
-        Ok(())
+        if matches!(cgroup, Entry::Adopted) { self.channel.wait_for(ToInit::Placed) } else { Ok(()) }
     }
 
     /// Nothing of the host's user is left once the user namespace is entered: its root acts from here on.

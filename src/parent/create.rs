@@ -11,7 +11,7 @@ use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResource
 
 use super::serve::Service;
 use super::spawn::{Process, spawn};
-use crate::cgroups::{self, Kind, Manager, Placement};
+use crate::cgroups::{self, Entry, Kind, Manager, Placement};
 use crate::config::{self, Bundle};
 use crate::error::{Context as _, Result, anyhow, one_line};
 use crate::hooks::{self, Point};
@@ -76,7 +76,8 @@ pub fn create(options: &Options) -> Result<Created> {
 
     let (container, lock) = Container::create(&options.root, &options.id)?;
     let mut undo = Undo::new(&container);
-    let mut cgroup = cgroups::place(options.cgroups, cgroups_path(&bundle.spec), &options.id)?;
+    let mut cgroup =
+        cgroups::place(options.cgroups, cgroups_path(&bundle.spec), &options.id, bundle.spec.annotations().as_ref())?;
     // Before it is recorded as ours: from then on whatever is in it may be killed.
     cgroup.check_unused()?;
     let mut record = record_of(&bundle, &options.id, cgroup.placement().clone())?;
@@ -89,12 +90,13 @@ pub fn create(options: &Options) -> Result<Created> {
     // While nothing is in it: between two writes of the v1 list everything is denied. Rules that could deny init to make
     // the container's devices come when it has made them.
     let late_devices = if cgroups::deny_by_default(&resources) { None } else { Some(&resources) };
-    if late_devices.is_none() {
+    let entry = cgroup.entry()?;
+    let adopted = matches!(entry, Entry::Adopted);
+    if late_devices.is_none() && !adopted {
         cgroup.apply_devices(&resources)?;
     }
 
     let (channel, init_channel) = protocol::pair()?;
-    let entry = cgroup.entry()?;
     let story = || {
         // Only closed, not unlocked: the lock is the parent's, and so is its end of the conversation.
         let _ = close(lock.as_raw_fd());
@@ -122,6 +124,13 @@ pub fn create(options: &Options) -> Result<Created> {
 
     log::debug!("init of {:?} is pid {} on the host", options.id, init.pid);
     oom_score_adj::apply(process, init.pid)?;
+    if adopted {
+        cgroup.attach(init.pid)?;
+        if late_devices.is_none() {
+            cgroup.apply_devices(&resources)?;
+        }
+        channel.send(ToInit::Placed)?;
+    }
     if namespaces.new_user() {
         uid_mappings::apply(&bundle.spec, init.pid)?;
         channel.send(ToInit::Mapped)?;

@@ -11,7 +11,7 @@ use oci_spec::runtime::{Process, Spec};
 
 use super::serve::Service;
 use super::spawn::{self, spawn};
-use crate::cgroups;
+use crate::cgroups::{self, Entry};
 use crate::error::{Context as _, Result, bail};
 use crate::init::exec::Exec;
 use crate::init::program::Launch;
@@ -77,10 +77,15 @@ pub fn exec(
             Exec { launch, id: &record.id, init: &init, namespaces, rootfs, cgroup: &entry }.run()
         })
     })?;
+    let adopted = matches!(entry, Entry::Adopted);
     drop(entry);
 
     let accompany = || -> Result<Option<OwnedFd>> {
         oom_score_adj::apply(process, spawned.pid)?;
+        if adopted {
+            cgroup.attach(spawned.pid)?;
+            channel.send(ToInit::Placed)?;
+        }
         channel.send(ToInit::Recorded)?;
         let console_socket = options.console_socket.as_deref();
         let service =

@@ -12,7 +12,7 @@ use crate::error::{Context, Result, errno};
 
 /// v1's shares [2..262144, default 1024] as v2's weight [1..10000, default 100]: a quadratic function of the logarithm
 /// that meets minimum, default and maximum, runc's since 1.3.2.
-pub(super) fn weight(shares: u64) -> u64 {
+pub(in crate::cgroups) fn weight(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
     }

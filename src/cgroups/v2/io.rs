@@ -11,7 +11,7 @@ use crate::error::{Context, Result, bail};
 const BFQ: &str = "io.bfq.weight";
 
 /// blkio's weight [10..1000] as io's [1..10000].
-fn io_weight(weight: u16) -> Result<u64> {
+pub(in crate::cgroups) fn io_weight(weight: u16) -> Result<u64> {
     if weight < 10 {
         bail!("{weight} is below 10, which is the least that cgroup v2's io.weight can express");
     }

@@ -17,9 +17,7 @@ pub(super) fn set(dir: &Path, resources: &LinuxResources) -> Result<()> {
     if limit.is_none() && reservation.is_none() && memory.swap().unwrap_or(0) == 0 {
         return Ok(());
     }
-    if memory.check_before_update() == Some(true) {
-        check_usage(dir, memory)?;
-    }
+    check_usage(dir, memory)?;
     if let Some(swap) =
         swap_alone(memory.swap().unwrap_or(0), limit.unwrap_or(0)).context("linux.resources.memory.swap")?
     {
@@ -56,7 +54,7 @@ fn text(value: i64) -> String {
 }
 
 /// The spec's memory+swap as v2's swap alone; `None` is unset.
-fn swap_alone(swap: i64, limit: i64) -> Result<Option<i64>> {
+pub(in crate::cgroups) fn swap_alone(swap: i64, limit: i64) -> Result<Option<i64>> {
     Ok(match (swap, limit) {
         (0, -1) => Some(-1), // on v1 unlimited memory lifts memory+swap, too
         (0, _) => None,
@@ -68,8 +66,11 @@ fn swap_alone(swap: i64, limit: i64) -> Result<Option<i64>> {
     })
 }
 
-/// v2 would rather kill than refuse a limit below the usage. An unknown usage is no reason to fail.
-fn check_usage(dir: &Path, memory: &LinuxMemory) -> Result<()> {
+/// `checkBeforeUpdate`: v2 would rather kill than refuse a limit below the usage. An unknown usage is no reason to fail.
+pub(super) fn check_usage(dir: &Path, memory: &LinuxMemory) -> Result<()> {
+    if memory.check_before_update() != Some(true) {
+        return Ok(());
+    }
     let Ok(usage) = file::read_u64(dir, "memory.current") else { return Ok(()) };
     let below = |limit: Option<i64>| limit.filter(|limit| *limit > 0 && limit.unsigned_abs() <= usage);
     if let Some(swap) = below(memory.swap()) {

@@ -1,13 +1,13 @@
 //! cgroup v2: one directory, its controllers enabled from the root down.
 
 mod controllers;
-mod cpu;
+pub(super) mod cpu;
 mod device_filter;
 mod devices;
 mod freezer;
 pub(super) mod hugetlb;
-mod io;
-mod memory;
+pub(super) mod io;
+pub(super) mod memory;
 mod unified;
 
 use std::cell::Cell;
@@ -86,6 +86,20 @@ impl V2 {
         }
         controllers::enable_all(&self.root, dir)?;
         controllers::settle_type(dir, resources)
+    }
+
+    /// Takes over a cgroup that systemd has made around its first process.
+    pub(super) fn adopt(&self) -> Result<()> {
+        let Some(dir) = self.dir() else { return Ok(()) };
+        controllers::enable_all(&self.root, dir).context("linux.cgroupsPath")
+    }
+
+    /// `memory.checkBeforeUpdate`, for who passes the limits on before they are written here.
+    pub(super) fn check_usage(&self, resources: &LinuxResources) -> Result<()> {
+        match (self.dir(), resources.memory()) {
+            (Some(dir), Some(memory)) => memory::check_usage(dir, memory),
+            _ => Ok(()),
+        }
     }
 
     fn limits(&self, resources: &LinuxResources) -> Result<()> {

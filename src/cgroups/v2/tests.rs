@@ -29,7 +29,7 @@ impl Own {
             return None;
         }
         let dir = root.join(format!("tare-test2-{}-{name}/x", std::process::id()));
-        let placement = Placement { kind: Kind::Cgroupfs, paths: BTreeMap::from([(String::new(), dir)]) };
+        let placement = Placement { kind: Kind::Cgroupfs, paths: BTreeMap::from([(String::new(), dir)]), unit: None };
         // The machine's own hierarchy is not to be changed: no controllers are enabled from the test's root down.
         let root = placement.paths[""].parent().unwrap().to_owned();
         std::fs::create_dir_all(&root).unwrap();

@@ -1,0 +1,196 @@
+//! A transient scope of systemd, and its cgroup (v2): `--systemd-cgroup`.
+//!
+//! systemd makes the cgroup around a process that is there, and owns it; the scope is delegated, so that the runtime may
+//! write the limits into its files itself. It is told of them as properties, too: what it writes when it next looks at
+//! the unit must be the same. The device filter is the runtime's own: systemd does not see it, so that a daemon-reload
+//! leaves it in force, and its own rules know no denial after an allowance.
+
+mod annotation;
+mod bus;
+mod properties;
+mod unit;
+mod wire;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::LinuxResources;
+
+use super::layout::{self, Layout};
+use super::manager::{Entry, Kind, Manager, Placement};
+use super::v2::{self, V2};
+use crate::error::{Context as _, Result, bail, one_line};
+use bus::{Bus, Session};
+use properties::Version;
+use unit::Unit;
+use wire::Value;
+
+/// The manager of a scope.
+pub(super) struct Systemd {
+    unit: Unit,
+    /// The scope's cgroup: the same files as without systemd.
+    cgroup: V2,
+    session: Session,
+    bus: RefCell<Option<Bus>>,
+    /// What the unit starts with; `None` for one that has been started.
+    start: Option<Vec<(String, Value)>>,
+}
+
+/// Where a container's scope will be; connects to the user's systemd if it is theirs, whose own cgroup is above it.
+pub(super) fn place(
+    cgroups_path: Option<&Path>,
+    id: &str,
+    annotations: Option<&HashMap<String, String>>,
+) -> Result<Systemd> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        bail!("--systemd-cgroup: systemd not running on this host, cannot use systemd cgroups manager");
+    }
+    let Layout::V2 { root } = layout::layout()? else {
+        bail!("--systemd-cgroup: the systemd manager needs cgroup v2; use cgroupfs");
+    };
+    let session = session();
+    let default_slice = if session == Session::User { "user.slice" } else { "system.slice" };
+    let unit = Unit::of(cgroups_path, id, default_slice)?;
+    let mut start = vec![("Description".to_owned(), Value::Text(format!("tare container {id}")))];
+    start.extend(annotation::properties(annotations)?);
+    let mut bus = None;
+    let mut dir = root.clone();
+    if session == Session::User {
+        let own = bus.insert(Bus::connect(session)?).property("ControlGroup")?;
+        dir.push(own.trim_start_matches('/'));
+    }
+    dir.push(unit.path()?);
+    let placement =
+        Placement { kind: Kind::Systemd, paths: BTreeMap::from([(String::new(), dir)]), unit: Some(unit.name.clone()) };
+    Ok(Systemd {
+        unit,
+        cgroup: V2::new(placement, root.clone(), true),
+        session,
+        bus: RefCell::new(bus),
+        start: Some(start),
+    })
+}
+
+/// The scope of a container that exists.
+pub(super) fn reopen(placement: Placement, name: String) -> Systemd {
+    Systemd {
+        unit: Unit { name, slice: String::new() },
+        cgroup: V2::new(placement, PathBuf::from(layout::MOUNT_POINT), true),
+        session: session(),
+        bus: RefCell::new(None),
+        start: None,
+    }
+}
+
+fn session() -> Session {
+    if v2::is_rootless() { Session::User } else { Session::System }
+}
+
+impl Systemd {
+    /// Does something on the connection, which is made when it is first needed.
+    fn with_bus<T>(&self, act: impl FnOnce(&mut Bus) -> Result<T>) -> Result<T> {
+        let mut bus = self.bus.borrow_mut();
+        match bus.as_mut() {
+            Some(bus) => act(bus),
+            None => act(bus.insert(Bus::connect(self.session)?)),
+        }
+    }
+
+    fn version(&self, resources: &LinuxResources) -> Result<Option<Version>> {
+        if !properties::needs_version(resources) {
+            return Ok(None);
+        }
+        self.with_bus(|bus| bus.property("Version")).and_then(|text| Version::parse(&text)).map(Some)
+    }
+}
+
+impl Manager for Systemd {
+    fn placement(&self) -> &Placement {
+        self.cgroup.placement()
+    }
+
+    fn check_unused(&self) -> Result<()> {
+        self.cgroup.check_unused()
+    }
+
+    /// The cgroup comes with its first process ([`Manager::attach`]); what it starts with is prepared here.
+    fn create(&mut self, resources: Option<&LinuxResources>) -> Result<()> {
+        let Some(resources) = resources else { return Ok(()) };
+        let mut resources = resources.clone();
+        properties::round_quota(&mut resources);
+        let version = self.version(&resources)?;
+        let mut limits = properties::of(&resources, version)?;
+        limits.extend(properties::oom_policy(&resources, version));
+        if let Some(start) = &mut self.start {
+            // What an annotation says of a property goes before what a resource says.
+            limits.retain(|(name, _)| !start.iter().any(|(named, _)| named == name));
+            start.extend(limits);
+        }
+        Ok(())
+    }
+
+    fn entry(&self) -> Result<Entry> {
+        if self.start.is_some() || self.session == Session::User { Ok(Entry::Adopted) } else { self.cgroup.entry() }
+    }
+
+    fn attach(&self, pid: i32) -> Result<()> {
+        let Some(start) = &self.start else { return self.with_bus(|bus| self.unit.attach(bus, pid)) };
+        self.with_bus(|bus| self.unit.start(bus, pid, start)).context("linux.cgroupsPath")?;
+        self.cgroup.adopt()
+    }
+
+    fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        self.apply_devices(resources)?;
+        self.update(resources)
+    }
+
+    fn apply_devices(&self, resources: &LinuxResources) -> Result<()> {
+        self.cgroup.apply_devices(resources)
+    }
+
+    fn update(&self, resources: &LinuxResources) -> Result<()> {
+        let mut resources = resources.clone();
+        properties::round_quota(&mut resources);
+        if self.start.is_none() {
+            self.cgroup.check_usage(&resources)?;
+            let properties = properties::of(&resources, self.version(&resources)?)?;
+            if !properties.is_empty() {
+                self.with_bus(|bus| self.unit.set_properties(bus, &properties)).context("linux.resources")?;
+            }
+        }
+        self.cgroup.update(&resources)
+    }
+
+    fn pids(&self) -> Result<Vec<i32>> {
+        self.cgroup.pids()
+    }
+
+    fn kill(&self) -> Result<()> {
+        self.cgroup.kill()
+    }
+
+    fn freeze(&self, frozen: bool) -> Result<()> {
+        self.cgroup.freeze(frozen)
+    }
+
+    fn is_frozen(&self) -> Result<bool> {
+        self.cgroup.is_frozen()
+    }
+
+    fn destroy(&self) -> Result<()> {
+        // A user's systemd may be gone when the container is, and its units with it.
+        if let Err(error) = self.with_bus(|bus| self.unit.stop(bus)) {
+            log::debug!("{}", one_line(&error));
+        }
+        self.cgroup.destroy()
+    }
+
+    fn oom_kills(&self) -> u64 {
+        self.cgroup.oom_kills()
+    }
+
+    fn exists(&self) -> bool {
+        self.cgroup.exists()
+    }
+}

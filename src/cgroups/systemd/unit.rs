@@ -1,0 +1,191 @@
+//! The container's transient unit: a scope in a slice.
+
+use std::path::{Path, PathBuf};
+
+use super::bus::{Bus, is_refused};
+use super::wire::{Value, Writer};
+use crate::error::{Context as _, Result, bail, one_line};
+
+/// A scope's name and the slice it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unit {
+    pub(super) name: String,
+    pub(super) slice: String,
+}
+
+impl Unit {
+    /// From `linux.cgroupsPath` in the form that every caller of a runtime uses with systemd: `slice:prefix:name`, each
+    /// of which may be empty.
+    pub(super) fn of(path: Option<&Path>, id: &str, default_slice: &str) -> Result<Self> {
+        let text = match path {
+            None => format!("{default_slice}:tare:{id}"),
+            Some(path) => path.to_string_lossy().into_owned(),
+        };
+        let parts: Vec<&str> = text.split(':').collect();
+        let [slice, prefix, name] = parts[..] else {
+            bail!(
+                "linux.cgroupsPath: expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, \
+                 got {text:?} instead"
+            );
+        };
+        if name.ends_with(".slice") {
+            bail!("linux.cgroupsPath: {text:?} names a slice, which has no processes of its own");
+        }
+        let name = match (prefix, if name.is_empty() { id } else { name }) {
+            ("", name) => format!("{name}.scope"),
+            (prefix, name) => format!("{prefix}-{name}.scope"),
+        };
+        if name.contains('/') {
+            bail!("linux.cgroupsPath: {text:?}: a unit's name has no slash");
+        }
+        let slice = if slice.is_empty() { default_slice } else { slice };
+        Ok(Self { name, slice: slice.to_owned() })
+    }
+
+    /// Where it is below the manager's own cgroup.
+    pub(super) fn path(&self) -> Result<PathBuf> {
+        Ok(expand(&self.slice)?.join(&self.name))
+    }
+
+    /// Starts it with a process in it, and waits until it is there.
+    pub(super) fn start(&self, bus: &mut Bus, pid: i32, properties: &[(String, Value)]) -> Result<()> {
+        let fixed = [
+            ("Slice", Value::Text(self.slice.clone())),
+            ("Delegate", Value::Bool(true)),
+            ("PIDs", Value::Array("u".to_owned(), vec![Value::U32(pid.unsigned_abs())])),
+            // Otherwise a shutdown would wait for the container, and it for basic.target.
+            ("DefaultDependencies", Value::Bool(false)),
+            // Callers read statistics of every controller, limited or not.
+            ("CPUAccounting", Value::Bool(true)),
+            ("MemoryAccounting", Value::Bool(true)),
+            ("IOAccounting", Value::Bool(true)),
+            ("TasksAccounting", Value::Bool(true)),
+        ];
+        let mut all: Vec<_> = fixed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        all.extend_from_slice(properties);
+        let result = match self.start_once(bus, &all) {
+            // One of the same name that has failed stays until it is reset.
+            Err(error) if is_refused(&error, "UnitExists") => {
+                self.reset_failed(bus);
+                self.start_once(bus, &all)
+            }
+            result => result,
+        };
+        result.with_context(|| format!("start unit {} in {}", self.name, self.slice))
+    }
+
+    fn start_once(&self, bus: &mut Bus, properties: &[(String, Value)]) -> Result<()> {
+        let mut body = Writer::default();
+        body.text(&self.name);
+        body.text("replace");
+        body.properties(properties);
+        body.array(8, |_| {}); // no auxiliary units
+        let answer = bus.manager("StartTransientUnit", "ssa(sv)a(sa(sv))", body)?;
+        match bus.job_result(answer.body().text()?)?.as_str() {
+            "done" => Ok(()),
+            result => {
+                self.reset_failed(bus);
+                bail!("the job's result is {result:?}")
+            }
+        }
+    }
+
+    /// Stops it and waits until it is gone; being gone already is as good.
+    pub(super) fn stop(&self, bus: &mut Bus) -> Result<()> {
+        let mut body = Writer::default();
+        body.text(&self.name);
+        body.text("replace");
+        let stopped = match bus.manager("StopUnit", "ss", body) {
+            Err(error) if is_refused(&error, "NoSuchUnit") => return Ok(()),
+            Err(error) => Err(error),
+            Ok(answer) => bus.job_result(answer.body().text()?).map(drop),
+        };
+        self.reset_failed(bus);
+        stopped.with_context(|| format!("stop unit {}", self.name))
+    }
+
+    fn reset_failed(&self, bus: &mut Bus) {
+        let mut body = Writer::default();
+        body.text(&self.name);
+        // Most have not failed, or are gone.
+        if let Err(error) = bus.manager("ResetFailedUnit", "s", body) {
+            log::debug!("{}", one_line(&error));
+        }
+    }
+
+    /// Changes properties of the running unit, not in any file.
+    pub(super) fn set_properties(&self, bus: &mut Bus, properties: &[(String, Value)]) -> Result<()> {
+        let mut body = Writer::default();
+        body.text(&self.name);
+        body.bool(true);
+        body.properties(properties);
+        bus.manager("SetUnitProperties", "sba(sv)", body)
+            .map(drop)
+            .with_context(|| format!("set properties of unit {}", self.name))
+    }
+
+    /// Moves a process in, which an ordinary user may not do across the border of what was delegated to them.
+    pub(super) fn attach(&self, bus: &mut Bus, pid: i32) -> Result<()> {
+        let mut body = Writer::default();
+        body.text(&self.name);
+        body.text("/");
+        body.array(4, |writer| writer.u32(pid.unsigned_abs()));
+        bus.manager("AttachProcessesToUnit", "ssau", body)
+            .map(drop)
+            .with_context(|| format!("move process {pid} into unit {}", self.name))
+    }
+}
+
+/// `a-b.slice` is in `a.slice`, and so is its directory.
+fn expand(slice: &str) -> Result<PathBuf> {
+    let invalid = || format!("linux.cgroupsPath: invalid slice name: {slice:?}");
+    let name = slice.strip_suffix(".slice").filter(|name| !name.is_empty() && !name.contains('/'));
+    let name = name.with_context(invalid)?;
+    let mut path = PathBuf::new();
+    if name == "-" {
+        return Ok(path); // the root slice
+    }
+    let mut prefix = String::new();
+    for part in name.split('-') {
+        if part.is_empty() || part == "." || part == ".." {
+            bail!(invalid());
+        }
+        path.push(format!("{prefix}{part}.slice"));
+        prefix.push_str(part);
+        prefix.push('-');
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(path: &str) -> Result<Unit> {
+        Unit::of(Some(Path::new(path)), "id", "system.slice")
+    }
+
+    #[test]
+    fn the_path_names_slice_prefix_and_name() {
+        let name = |path| unit(path).map(|unit| (unit.slice, unit.name)).unwrap();
+        let pair = |slice: &str, name: &str| (slice.to_owned(), name.to_owned());
+        assert_eq!(name("machine.slice:libpod:abc"), pair("machine.slice", "libpod-abc.scope"));
+        assert_eq!(name(":docker:abc"), pair("system.slice", "docker-abc.scope"));
+        assert_eq!(name("::"), pair("system.slice", "id.scope"));
+        let default = Unit::of(None, "id", "user.slice").unwrap();
+        assert_eq!((default.slice.as_str(), default.name.as_str()), ("user.slice", "tare-id.scope"));
+        for path in ["/system.slice/x", "a:b", "a:b:c:d", "a.slice:b:c.slice", "a.slice:../b:c"] {
+            assert!(unit(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_slice_is_below_those_that_its_name_starts_with() {
+        assert_eq!(expand("a-b-c.slice").unwrap(), Path::new("a.slice/a-b.slice/a-b-c.slice"));
+        assert_eq!(expand("-.slice").unwrap(), Path::new(""));
+        assert_eq!(unit("a-b.slice:x:y").unwrap().path().unwrap(), Path::new("a.slice/a-b.slice/x-y.scope"));
+        for slice in ["", ".slice", "a--b.slice", "-a.slice", "a/b.slice", "a.scope", "a-...slice"] {
+            assert!(expand(slice).is_err(), "{slice}");
+        }
+    }
+}
