@@ -113,8 +113,38 @@ impl Bundle {
     }
 }
 
-/// The config.json that `spec` writes, without a terminal and with `true` as the program.
+/// The config.json that `spec` writes, without a terminal and with `true` as the program; for an ordinary user in a user
+/// namespace with all ids that are theirs.
 pub fn default_config() -> Value {
+    let mut config = config_of_root();
+    if is_rootless() {
+        let linux = &mut config["linux"];
+        linux["namespaces"].as_array_mut().expect("a list").push(json!({ "type": "user" }));
+        linux["uidMappings"] = mappings("/etc/subuid", nix::unistd::geteuid().as_raw());
+        linux["gidMappings"] = mappings("/etc/subgid", nix::unistd::getegid().as_raw());
+    }
+    config
+}
+
+/// True for an ordinary user, whose containers are limited by what the user may do.
+pub fn is_rootless() -> bool {
+    !nix::unistd::geteuid().is_root()
+}
+
+/// The own id as root, and the user's first range of subordinate ids after it.
+fn mappings(file: &str, own: u32) -> Value {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).expect("passwd").expect("a user").name;
+    let text = fs::read_to_string(file).expect("read the subordinate ids");
+    let mut range = text.lines().filter_map(|line| line.strip_prefix(&user)?.strip_prefix(':')?.split_once(':'));
+    let (first, count) = range.next().unwrap_or_else(|| panic!("no range of {user} in {file}"));
+    let number = |text: &str| text.parse::<u32>().expect("a number");
+    json!([
+        { "containerID": 0, "hostID": own, "size": 1 },
+        { "containerID": 1, "hostID": number(first), "size": number(count) }
+    ])
+}
+
+fn config_of_root() -> Value {
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     json!({
         "ociVersion": "1.0.2",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cgroup_tree::{has_v1, hierarchies, named, v1_dir};
 use crate::container::Container;
-use crate::runtime::{only_tare, skip};
+use crate::runtime::{need_cgroupfs, only_tare, skip};
 
 /// Ends the test where the controller has no v1 hierarchy.
 macro_rules! need_v1 {
@@ -43,6 +43,7 @@ fn check_v1(c: &Container, controller: &str, files: &[(&str, &str)]) {
 
 #[test]
 fn the_default_path_is_named_after_the_container() {
+    need_cgroupfs!();
     let c = Container::sleeping();
     c.create().ok();
     let dirs = named(&c.id);
@@ -65,6 +66,7 @@ fn the_default_path_is_named_after_the_container() {
 
 #[test]
 fn an_absolute_path_starts_at_the_root_of_each_hierarchy() {
+    need_cgroupfs!();
     let mut c = Container::sleeping();
     let path = format!("/tare-tests-{}/inner", c.id);
     c.config["linux"]["cgroupsPath"] = json!(path);
@@ -94,6 +96,7 @@ fn a_relative_path_starts_at_the_callers_cgroup() {
 
 #[test]
 fn a_path_with_dots_stays_below_the_hierarchies() {
+    need_cgroupfs!();
     let mut c = Container::sleeping();
     c.config["linux"]["cgroupsPath"] = json!(format!("/../../../../{}/../{}", c.id, c.id));
     if c.create().exit_code() == 0 {
@@ -329,6 +332,7 @@ fn cgroups_made_inside_are_removed_too() {
 
 #[test]
 fn a_shared_parent_is_not_removed_with_its_first_child() {
+    need_cgroupfs!();
     let first = Container::sleeping();
     let parent = format!("/tare-tests-{}", first.id);
     let mut second = first.twin();

@@ -1,5 +1,6 @@
 //! A container under test: its bundle, its id, the runtime's verbs, and a guard that leaves nothing behind.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, default_config, mounts_below};
 use crate::cgroup_tree;
-use crate::runtime::{Outcome, Running, eventually, read_text, runtime, spawn};
+use crate::runtime::{Outcome, Running, by_systemd, eventually, read_text, runtime, spawn};
 
 /// A container that does not need to exist yet. It is deleted by force when the value goes away, also in a panic.
 pub struct Container {
@@ -111,10 +112,25 @@ impl Container {
         fs::write(self.config_file(), bytes).expect("write config.json");
     }
 
-    /// The runtime with `--root` and the given arguments.
+    /// What each command begins with after the runtime's name.
+    pub fn global_args(&self) -> Vec<OsString> {
+        let mut args = vec!["--root".into(), self.bundle.state_root().into()];
+        if by_systemd() {
+            args.push("--systemd-cgroup".into());
+        }
+        args
+    }
+
+    /// Has a program such as a shell call the runtime with the container's own bundle: `run FLAGS --bundle B ID`.
+    pub fn append_run(&self, command: &mut Command) {
+        command.arg(runtime()).args(self.global_args());
+        command.args(["run", "--bundle"]).arg(self.bundle.path()).arg(&self.id);
+    }
+
+    /// The runtime with its global arguments and the given ones.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(runtime());
-        command.arg("--root").arg(self.bundle.state_root()).args(args).stdin(Stdio::null());
+        command.args(self.global_args()).args(args).stdin(Stdio::null());
         command
     }
 

@@ -254,8 +254,7 @@ fn no_file_descriptor_of_the_caller_is_open() {
     // A caller that forgot to close its files: the shell keeps 7, 8 and 9 open over exec.
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", "exec 7</ 8</etc/passwd 9</; exec \"$@\"", "sh"]).stdin(std::process::Stdio::null());
-    command.arg(crate::runtime::runtime()).arg("--root").arg(c.bundle.state_root());
-    command.args(["run", "--bundle"]).arg(c.bundle.path()).arg(&c.id);
+    c.append_run(&mut command);
     c.finish(&mut command).ok().prints("0\n1\n2\n");
 }
 
@@ -268,7 +267,7 @@ fn preserved_file_descriptors_are_open_and_no_other() {
     let shell = |script: &str, flag: &str| {
         let mut command = std::process::Command::new("/bin/sh");
         command.args(["-c", script, "sh"]).stdin(std::process::Stdio::null()).current_dir(c.bundle.dir.path());
-        command.arg(crate::runtime::runtime()).arg("--root").arg(c.bundle.state_root());
+        command.arg(crate::runtime::runtime()).args(c.global_args());
         command.args(["run", "--preserve-fds", flag, "--bundle"]).arg(c.bundle.path()).arg(&c.id);
         c.finish(&mut command)
     };

@@ -26,4 +26,5 @@ mod mounts;
 mod pause;
 mod process;
 mod run;
+mod systemd;
 mod update;

@@ -28,6 +28,31 @@ pub fn is_tare() -> bool {
     runtime().file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("tare"))
 }
 
+/// True when systemd is to make the containers' cgroups (`TARE_TEST_CGROUPS=systemd`).
+pub fn by_systemd() -> bool {
+    std::env::var_os("TARE_TEST_CGROUPS").is_some_and(|manager| manager == "systemd")
+}
+
+/// Skips the calling test for an ordinary user, with the reason why it needs root.
+macro_rules! need_root {
+    ($($reason:tt)*) => {
+        if crate::bundle::is_rootless() {
+            crate::runtime::skip!("needs root: {}", format!($($reason)*));
+        }
+    };
+}
+pub(crate) use need_root;
+
+/// Skips the calling test where `linux.cgroupsPath` is no path.
+macro_rules! need_cgroupfs {
+    () => {
+        if crate::runtime::by_systemd() {
+            crate::runtime::skip!("with systemd linux.cgroupsPath is slice:prefix:name");
+        }
+    };
+}
+pub(crate) use need_cgroupfs;
+
 /// Ends the calling test early, saying why; the reason is collected in the file `TARE_TEST_SKIPS` when it is set.
 macro_rules! skip {
     ($($reason:tt)*) => {{

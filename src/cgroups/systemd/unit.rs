@@ -31,13 +31,13 @@ impl Unit {
         if name.ends_with(".slice") {
             bail!("linux.cgroupsPath: {text:?} names a slice, which has no processes of its own");
         }
-        let name = match (prefix, if name.is_empty() { id } else { name }) {
+        if prefix.contains('/') || name.contains('/') {
+            bail!("linux.cgroupsPath: {text:?}: a unit's name has no slash");
+        }
+        let name = match (prefix, escape(if name.is_empty() { id } else { name })) {
             ("", name) => format!("{name}.scope"),
             (prefix, name) => format!("{prefix}-{name}.scope"),
         };
-        if name.contains('/') {
-            bail!("linux.cgroupsPath: {text:?}: a unit's name has no slash");
-        }
         let slice = if slice.is_empty() { default_slice } else { slice };
         Ok(Self { name, slice: slice.to_owned() })
     }
@@ -136,6 +136,20 @@ impl Unit {
     }
 }
 
+/// An id may have characters that a unit's name must not have (systemd-escape(1)).
+fn escape(name: &str) -> String {
+    let mut escaped = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b':' | b'-' | b'_' | b'.' | b'\\' | b'@' => {
+                escaped.push(byte.into())
+            }
+            other => escaped.push_str(&format!("\\x{other:02x}")),
+        }
+    }
+    escaped
+}
+
 /// `a-b.slice` is in `a.slice`, and so is its directory.
 fn expand(slice: &str) -> Result<PathBuf> {
     let invalid = || format!("linux.cgroupsPath: invalid slice name: {slice:?}");
@@ -171,6 +185,7 @@ mod tests {
         let pair = |slice: &str, name: &str| (slice.to_owned(), name.to_owned());
         assert_eq!(name("machine.slice:libpod:abc"), pair("machine.slice", "libpod-abc.scope"));
         assert_eq!(name(":docker:abc"), pair("system.slice", "docker-abc.scope"));
+        assert_eq!(name("::a+b"), pair("system.slice", "a\\x2bb.scope"));
         assert_eq!(name("::"), pair("system.slice", "id.scope"));
         let default = Unit::of(None, "id", "user.slice").unwrap();
         assert_eq!((default.slice.as_str(), default.name.as_str()), ("user.slice", "tare-id.scope"));

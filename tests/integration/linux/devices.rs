@@ -31,8 +31,7 @@ fn the_umask_of_the_caller_does_not_narrow_the_mode() {
     c.save();
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", "umask 077; exec \"$@\"", "sh"]).stdin(std::process::Stdio::null());
-    command.arg(crate::runtime::runtime()).arg("--root").arg(c.bundle.state_root());
-    command.args(["run", "--bundle"]).arg(c.bundle.path()).arg(&c.id);
+    c.append_run(&mut command);
     c.finish(&mut command).ok().prints("666\n666\n");
 }
 
@@ -85,8 +84,7 @@ fn default_devices_are_bound_where_mknod_is_not_allowed() {
     c.save();
     let mut command = std::process::Command::new("setpriv");
     command.args(["--bounding-set=-mknod", "--inh-caps=-mknod", "--"]).stdin(std::process::Stdio::null());
-    command.arg(crate::runtime::runtime()).arg("--root").arg(c.bundle.state_root());
-    command.args(["run", "--bundle"]).arg(c.bundle.path()).arg(&c.id);
+    c.append_run(&mut command);
     c.finish(&mut command).ok().prints("2\n");
     c.assert_nothing_left();
 }

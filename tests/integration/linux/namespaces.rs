@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 
 use crate::container::Container;
-use crate::runtime::{eventually, only_tare, runtime};
+use crate::runtime::{eventually, only_tare};
 
 /// A process that holds namespaces for others to join.
 struct Holder(Child);
@@ -194,8 +194,7 @@ fn without_a_mount_namespace_its_mounts_are_the_callers_until_it_is_deleted() {
                 \"$@\"; status=$?; cat /proc/self/mountinfo >after; exit $status";
             let mut command = Command::new("unshare");
             command.args(["-m", "--propagation", propagation, "sh", "-c", script]).arg(c.rootfs());
-            command.arg(propagation).arg(runtime());
-            command.arg("--root").arg(c.bundle.state_root()).args(["run", "--bundle"]).arg(c.bundle.path()).arg(&c.id);
+            c.append_run(command.arg(propagation));
             let outcome = c.finish(command.stdin(Stdio::null()).current_dir(c.bundle.dir.path())).code(status);
             let read = |name: &str| fs::read_to_string(c.beside(name)).expect("read");
             assert_eq!(read("after"), read("before"), "{propagation}");

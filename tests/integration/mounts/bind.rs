@@ -129,8 +129,7 @@ fn run_among_mounts(c: &Container, prepare: &str) -> crate::runtime::Outcome {
     c.save();
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-ec", &format!("{prepare}; exec \"$@\""), "sh"]);
-    command.arg(crate::runtime::runtime()).arg("--root").arg(c.bundle.state_root());
-    command.args(["run", "--bundle"]).arg(c.bundle.path()).arg(&c.id).stdin(std::process::Stdio::null());
+    c.append_run(command.stdin(std::process::Stdio::null()));
     c.finish(command.current_dir(c.bundle.dir.path()))
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::bundle::mounts_below;
 use crate::container::Container;
-use crate::runtime::{Outcome, only_tare, runtime};
+use crate::runtime::{Outcome, only_tare};
 
 /// Runs the container in a mount namespace where its `src` beside the bundle is a shared mount, then `after`.
 fn run_with_shared_source(c: &Container, after: &str) -> Outcome {
@@ -15,8 +15,7 @@ fn run_with_shared_source(c: &Container, after: &str) -> Outcome {
     let script = format!("mount -t tmpfs src src; mount --make-shared src; mkdir src/sub; \"$@\"; {after}");
     let mut command = Command::new("unshare");
     command.args(["-m", "--propagation", "private", "sh", "-ec", &script, "sh"]).stdin(Stdio::null());
-    command.arg(runtime()).arg("--root").arg(c.bundle.state_root());
-    command.args(["run", "--bundle"]).arg(c.bundle.path()).arg(&c.id);
+    c.append_run(&mut command);
     c.finish(command.current_dir(c.bundle.dir.path()))
 }
 

@@ -40,8 +40,7 @@ fn the_streams_belong_to_the_user_when_they_are_pipes() {
     // Opening /dev/stdout anew asks for permission on the pipe: it has to be the user's.
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", "set -e; { \"$@\" 2>&3 | cat; } 3>&1 | cat", "sh"]).stdin(std::process::Stdio::null());
-    command.arg(crate::runtime::runtime()).arg("--root").arg(c.bundle.state_root());
-    command.args(["run", "--bundle"]).arg(c.bundle.path()).arg(&c.id);
+    c.append_run(&mut command);
     let outcome = c.finish(&mut command).ok();
     let mut lines: Vec<&str> = outcome.stdout.lines().collect();
     lines.sort_unstable();
