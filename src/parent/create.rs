@@ -10,7 +10,7 @@ use nix::unistd::{close, geteuid};
 use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResources, Spec};
 
 use super::serve::Service;
-use super::spawn::{Process, spawn};
+use super::spawn::{Process, spawn, spawn_in_user_namespace};
 use crate::cgroups::{self, Kind, Manager, Placement};
 use crate::config::{self, Bundle};
 use crate::error::{Context as _, Result, anyhow, one_line};
@@ -95,7 +95,7 @@ pub fn create(options: &Options) -> Result<Created> {
 
     let (channel, init_channel) = protocol::pair()?;
     let entry = cgroup.entry()?;
-    let story = || {
+    let story = |channel_of_init| {
         // Only closed, not unlocked: the lock is the parent's, and so is its end of the conversation.
         let _ = close(lock.as_raw_fd());
         let _ = close(channel.number());
@@ -104,8 +104,8 @@ pub fn create(options: &Options) -> Result<Created> {
             launch: Launch {
                 process,
                 filter: filter.as_ref(),
-                channel: init_channel,
-                user_namespace: namespaces.new_user(),
+                channel: channel_of_init,
+                user_namespace: namespaces.new_user() || namespaces.joins_user(),
                 preserved_fds: options.preserved_fds,
             },
             container: &container,
@@ -117,7 +117,13 @@ pub fn create(options: &Options) -> Result<Created> {
         };
         init.run()
     };
-    let init = namespaces.for_child(&bundle.spec, || spawn(namespaces.clone_flags(), &entry, story))?;
+    let init = if namespaces.joins_user() {
+        let ends = (&channel, init_channel);
+        spawn_in_user_namespace(&namespaces, &bundle.spec, (&entry, cgroup.as_ref()), ends, story)?
+    } else {
+        let flags = namespaces.clone_flags();
+        namespaces.for_child(&bundle.spec, || spawn(flags, &entry, || story(init_channel)))?
+    };
     let init = undo.init.insert(init);
 
     log::debug!("init of {:?} is pid {} on the host", options.id, init.pid);
@@ -125,6 +131,8 @@ pub fn create(options: &Options) -> Result<Created> {
     if namespaces.new_user() {
         uid_mappings::apply(&bundle.spec, init.pid)?;
         channel.send(ToInit::Mapped)?;
+    } else if namespaces.joins_user() {
+        uid_mappings::check_joined(&bundle.spec, init.pid)?;
     }
     record.init_process_pid = init.pid;
     record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();
