@@ -39,7 +39,7 @@ const BUILT: Built = Built {
     intel_rdt: false,
     intel_rdt_schemata: false,
     intel_rdt_monitoring: false,
-    idmap: false, // containerd reads this key, which must be there even if false
+    idmap: true,
     net_devices: false,
     memory_policy_modes: &[],
     memory_policy_flags: &[],

@@ -1,6 +1,7 @@
 //! `linux.namespaces`: which are new, and which are joined by path.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -62,6 +63,12 @@ pub fn is_new(spec: &Spec, wanted: Type) -> bool {
     configured(spec).iter().any(|namespace| {
         namespace.typ() == wanted && namespace.path().as_ref().is_none_or(|p| p.as_os_str().is_empty())
     })
+}
+
+/// The path by which a namespace of this type is joined.
+pub fn path(spec: &Spec, wanted: Type) -> Option<&Path> {
+    let path = configured(spec).iter().find(|namespace| namespace.typ() == wanted)?.path().as_deref();
+    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 /// The types of namespace that the container has, new or joined, as config.json names them.

@@ -72,13 +72,15 @@ fn same(mut configured: Vec<[u32; 3]>, text: &str) -> bool {
     configured == found
 }
 
-fn mappings(spec: &Spec) -> (&[LinuxIdMapping], &[LinuxIdMapping]) {
+/// `linux.uidMappings` and `linux.gidMappings`.
+pub fn mappings(spec: &Spec) -> (&[LinuxIdMapping], &[LinuxIdMapping]) {
     let Some(linux) = spec.linux() else { return (&[], &[]) };
     let uids = linux.uid_mappings().as_deref().unwrap_or_default();
     (uids, linux.gid_mappings().as_deref().unwrap_or_default())
 }
 
-fn map(pid: i32, file: &str, helper: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
+/// Writes one of the two files of a process, or lets the setuid program do it that may write more.
+pub fn map(pid: i32, file: &str, helper: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
     let mut text = String::new();
     for mapping in mappings {
         let _ = writeln!(text, "{} {} {}", mapping.container_id(), mapping.host_id(), mapping.size());

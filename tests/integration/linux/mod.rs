@@ -5,4 +5,4 @@ mod namespaces;
 mod seccomp;
 mod sysctl;
 mod time_offsets;
-mod uid_mappings;
+pub mod uid_mappings;

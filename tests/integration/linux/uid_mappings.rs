@@ -9,7 +9,7 @@ use crate::container::Container;
 use crate::runtime::only_tare;
 
 /// A container whose ids 0 to 65535 are 100000 and up on the host.
-fn mapped(script: &str) -> Container {
+pub fn mapped(script: &str) -> Container {
     let mut c = Container::sh(script);
     c.add_namespace(json!({ "type": "user" }));
     let mapping = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
@@ -61,7 +61,7 @@ fn it_is_nothing_without_mappings_and_they_are_nothing_without_it() {
 }
 
 /// What an engine keeps for the containers of a pod: a container that has the namespaces.
-fn pod() -> Container {
+pub fn pod() -> Container {
     let mut pod = mapped("exec sleep 1000");
     pod.script("exec sleep 1000");
     pod.launch();
@@ -69,7 +69,7 @@ fn pod() -> Container {
 }
 
 /// A container of that pod.
-fn member(pod: &Container, namespaces: &[(&str, &str)], script: &str) -> Container {
+pub fn member(pod: &Container, namespaces: &[(&str, &str)], script: &str) -> Container {
     let mut c = mapped(script);
     for name in ["uidMappings", "gidMappings"] {
         c.config["linux"].as_object_mut().expect("an object").remove(name);
