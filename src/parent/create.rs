@@ -105,6 +105,7 @@ pub fn create(options: &Options) -> Result<Created> {
             bundle: &bundle,
             launch: Launch {
                 process,
+                spec: &bundle.spec,
                 filter: filter.as_ref(),
                 channel: channel_of_init,
                 user_namespace: namespaces.new_user() || namespaces.joins_user(),

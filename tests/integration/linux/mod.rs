@@ -1,7 +1,9 @@
 //! `linux.*`
 
 mod devices;
+mod memory_policy;
 mod namespaces;
+mod personality;
 mod seccomp;
 mod sysctl;
 mod time_offsets;
