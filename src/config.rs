@@ -1,15 +1,18 @@
 //! config.json: read once, checked whole, before anything is made.
 
 mod property;
+mod spelling;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
+use serde::de::DeserializeOwned;
 
-use crate::error::{Context as _, Result, anyhow, bail, ensure};
+use crate::error::{Context as _, Error, Result, anyhow, bail, ensure};
 use crate::linux::{
-    devices, masked_paths, namespaces, readonly_paths, rootfs_propagation, seccomp, sysctl, time_offsets, uid_mappings,
+    devices, masked_paths, memory_policy, namespaces, personality, readonly_paths, rootfs_propagation, seccomp, sysctl,
+    time_offsets, uid_mappings,
 };
 use crate::{cgroups, hooks, hostname, mounts, process, root};
 
@@ -41,14 +44,32 @@ pub fn read(path: &Path) -> Result<Spec> {
     // A list would do for the parser, which takes the properties in their order then.
     let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
     ensure!(first.is_none_or(|&byte| byte == b'{'), "{path:?}: is not a JSON object");
-    serde_json::from_slice(&json).map_err(|error| {
-        let property = match error.is_data() {
-            true => property::at(&json, error.line(), error.column()),
-            false => String::new(),
-        };
-        let colon = if property.is_empty() { "" } else { ": " };
-        anyhow!("{path:?}: {property}{colon}{error}")
-    })
+    parse(&json, "/process").with_context(|| format!("{path:?}"))
+}
+
+/// Reads a process as `exec --process` is given one; nothing in it is checked yet.
+pub fn parse_process(json: &[u8]) -> Result<Process> {
+    parse(json, "")
+}
+
+fn parse<T: DeserializeOwned>(json: &[u8], process: &str) -> Result<T> {
+    let error = match serde_json::from_slice(json) {
+        Ok(parsed) => return Ok(parsed),
+        Err(error) => error,
+    };
+    match spelling::for_the_library(json, process) {
+        Some(json) => serde_json::from_slice(&json).map_err(|error| describe(&json, &error)),
+        None => Err(describe(json, &error)),
+    }
+}
+
+fn describe(json: &[u8], error: &serde_json::Error) -> Error {
+    let property = match error.is_data() {
+        true => property::at(json, error.line(), error.column()),
+        false => String::new(),
+    };
+    let colon = if property.is_empty() { "" } else { ": " };
+    anyhow!("{property}{colon}{error}")
 }
 
 /// A newer minor version only adds what may be ignored; an unknown major one may mean anything (config.md, "Version").
@@ -81,6 +102,8 @@ fn check(spec: &Spec) -> Result<()> {
         cgroups::check(resources)?;
     }
     readonly_paths::check(spec)?;
+    personality::check(spec)?;
+    memory_policy::check(spec)?;
     match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
         Some(profile) => seccomp::check(profile).context("linux.seccomp"),
         None => Ok(()),
@@ -93,8 +116,6 @@ fn check_built(spec: &Spec) -> Result<()> {
     let linux = spec.linux().as_ref();
     let asked = [
         ("linux.mountLabel", linux.is_some_and(|linux| given(linux.mount_label()))),
-        ("linux.personality", linux.is_some_and(|linux| linux.personality().is_some())),
-        ("linux.memoryPolicy", linux.is_some_and(|linux| linux.memory_policy().is_some())),
         ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
         ("linux.netDevices", linux.is_some_and(|linux| linux.net_devices().is_some())),
     ];

@@ -2,6 +2,7 @@
 //!
 //! | from   | message            | says                                              | the parent then                          |
 //! |--------|--------------------|---------------------------------------------------|------------------------------------------|
+//! | init   | `Born` + fd        | a pidfd; the data is the pid. Sent by the process that made init in a user namespace that is joined | knows init |
 //! | parent | `Placed`           | systemd has moved init into its cgroup            | (only with `--systemd-cgroup`)           |
 //! | parent | `Mapped`           | uid_map and gid_map are written                   | (only with a new user namespace)         |
 //! | parent | `Recorded`         | the pid is in state.json: init may outlive us     |                                          |
@@ -48,6 +49,8 @@ pub enum ToInit {
 /// What init says.
 #[derive(Debug)]
 pub enum ToParent {
+    /// Init was made, by another process than the parent: its pidfd, and its pid in the parent's pid namespace.
+    Born(OwnedFd, i32),
     /// Run the hooks of the runtime's namespace.
     Hooks,
     /// The terminal's master side and name.
@@ -84,6 +87,7 @@ impl Phase {
     /// The phase after a message; each comes at most once, and never after a later one.
     pub fn next(self, message: &ToParent) -> Result<Self> {
         let next = match message {
+            ToParent::Born(..) => Self::Mounting,
             ToParent::Hooks => Self::Hooked,
             ToParent::Terminal(..) => Self::Terminal,
             ToParent::Limits => Self::Limited,
@@ -139,6 +143,7 @@ impl Parent {
         let text = || String::from_utf8_lossy(data).into_owned();
         let missing = || anyhow!("init sent message {tag:?} without its descriptor");
         Ok(Some(match tag {
+            b'B' => ToParent::Born(fd.ok_or_else(missing)?, text().parse().context("hear from init: its pid")?),
             b'H' => ToParent::Hooks,
             b'R' => ToParent::Limits,
             b'T' => ToParent::Terminal(fd.ok_or_else(missing)?, text()),
@@ -155,6 +160,10 @@ impl Init {
     pub fn send(&self, message: &ToParent) -> Result<()> {
         let number;
         let (tag, fd, text) = match message {
+            ToParent::Born(pidfd, pid) => {
+                number = pid.to_string();
+                (b'B', Some(pidfd.as_fd()), number.as_str())
+            }
             ToParent::Hooks => (b'H', None, ""),
             ToParent::Limits => (b'R', None, ""),
             ToParent::Terminal(fd, name) => (b'T', Some(fd.as_fd()), name.as_str()),

@@ -10,7 +10,7 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Sp
 use super::cli;
 use super::create::preserved_fds;
 use crate::config;
-use crate::error::{Context as _, Result, anyhow, bail, ensure};
+use crate::error::{Context as _, Result, bail, ensure};
 use crate::parent::exec::{Options, exec};
 use crate::parent::foreground::{self, Signals};
 use crate::process;
@@ -52,7 +52,9 @@ fn start(root: PathBuf, args: cli::Exec) -> Result<i32> {
 fn process_of(args: &cli::Exec, spec: &Spec) -> Result<Process> {
     ensure!(args.process_label.is_none(), "--process-label: is not supported yet");
     if let Some(path) = &args.process {
-        return read(path);
+        let mut process = read(path)?;
+        inherit(&mut process, spec);
+        return Ok(process);
     }
     let mut process = process::of(spec)?.clone();
     ensure!(!args.args.is_empty(), "process args cannot be empty");
@@ -77,7 +79,21 @@ fn process_of(args: &cli::Exec, spec: &Spec) -> Result<Process> {
 
 fn read(path: &Path) -> Result<Process> {
     let json = fs::read(path).with_context(|| format!("--process: read {path:?}"))?;
-    serde_json::from_slice(&json).map_err(|error| anyhow!("--process {path:?}: {error}"))
+    config::parse_process(&json).with_context(|| format!("--process {path:?}"))
+}
+
+/// How the container's own process is scheduled is how all of it is, unless the new one says something (runc has it so).
+fn inherit(process: &mut Process, spec: &Spec) {
+    let Some(own) = spec.process() else { return };
+    if process.scheduler().is_none() {
+        process.set_scheduler(own.scheduler().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*own.io_priority());
+    }
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());
+    }
 }
 
 fn set_user(args: &cli::Exec, process: &mut Process) -> Result<()> {

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use crate::error::{Context, Result};
-use crate::linux::seccomp;
+use crate::linux::{memory_policy, seccomp};
 
 /// What is not built for all of Linux by nature: a line each, so that each is easily kept true.
 struct Built {
@@ -24,8 +24,6 @@ struct Built {
     intel_rdt_monitoring: bool,
     idmap: bool,
     net_devices: bool,
-    memory_policy_modes: &'static [&'static str],
-    memory_policy_flags: &'static [&'static str],
 }
 
 const BUILT: Built = Built {
@@ -39,10 +37,8 @@ const BUILT: Built = Built {
     intel_rdt: false,
     intel_rdt_schemata: false,
     intel_rdt_monitoring: false,
-    idmap: false, // containerd reads this key, which must be there even if false
+    idmap: true,
     net_devices: false,
-    memory_policy_modes: &[],
-    memory_policy_flags: &[],
 };
 
 const HOOKS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -110,7 +106,7 @@ fn linux() -> Value {
             "schemata": BUILT.intel_rdt_schemata,
             "monitoring": BUILT.intel_rdt_monitoring,
         },
-        "memoryPolicy": { "modes": BUILT.memory_policy_modes, "flags": BUILT.memory_policy_flags },
+        "memoryPolicy": { "modes": memory_policy::MODES, "flags": memory_policy::FLAGS },
         "mountExtensions": { "idmap": { "enabled": BUILT.idmap } },
         "netDevices": { "enabled": BUILT.net_devices },
     })

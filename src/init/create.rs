@@ -13,15 +13,16 @@ use crate::cgroups::Entry;
 use crate::config::Bundle;
 use crate::error::{Context as _, Result, one_line};
 use crate::hooks::{self, Point};
+use crate::hostname;
 use crate::linux::{
     devices, loopback, masked_paths, namespaces, namespaces::Namespaces, readonly_paths, rootfs_propagation, sysctl,
 };
+use crate::mounts::{self, idmap};
 use crate::process::{apparmor_profile, args, cwd, terminal};
 use crate::protocol::{ToInit, ToParent};
 use crate::root::{Rootfs, on_host, pivot, readonly};
 use crate::state::{Container, Record, gate::Gate};
 use crate::sys;
-use crate::{hostname, mounts};
 
 /// What init has of the parent's, by being a copy of it.
 pub struct Init<'a> {
@@ -35,6 +36,8 @@ pub struct Init<'a> {
     pub record: &'a Record,
     /// Namespaces to be joined.
     pub namespaces: &'a Namespaces,
+    /// The sources of idmapped mounts.
+    pub idmapped: &'a idmap::Sources,
     /// The way into the cgroup.
     pub cgroup: &'a Entry,
     /// `--no-pivot`
@@ -112,6 +115,7 @@ impl Init<'_> {
             bundle: &self.bundle.path,
             cgroup_namespace: namespaces::has(&self.bundle.spec, LinuxNamespaceType::Cgroup),
             placement: &self.record.cgroup,
+            idmapped: self.idmapped,
         }
     }
 

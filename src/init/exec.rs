@@ -13,7 +13,7 @@ use super::keyring;
 use super::program::Launch;
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, bail, one_line};
-use crate::process::{apparmor_profile, args, terminal};
+use crate::process::{apparmor_profile, args, exec_cpu_affinity, terminal};
 use crate::protocol::ToParent;
 use crate::root::{Rootfs, on_host};
 use crate::sys;
@@ -47,6 +47,7 @@ impl Exec<'_> {
         let process = self.launch.process;
         self.launch.live_only_as_long_as_the_parent()?;
         self.launch.enter_cgroup(self.cgroup)?;
+        exec_cpu_affinity::apply_final(process)?;
         self.join()?;
         self.enter_root()?;
         self.launch.become_root_of_the_user_namespace()?;

@@ -6,12 +6,13 @@ use std::os::fd::AsRawFd as _;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{Gid, Uid, setresgid, setresuid, write};
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Process, Spec};
 
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, anyhow, bail, words};
 use crate::linux::seccomp::Filter;
-use crate::process::{args, capabilities, cwd, env, no_new_privileges, rlimits, user};
+use crate::linux::{memory_policy, personality};
+use crate::process::{args, capabilities, cwd, env, io_priority, no_new_privileges, rlimits, scheduler, user};
 use crate::protocol::{self, ToInit, ToParent};
 use crate::sys;
 
@@ -19,6 +20,8 @@ use crate::sys;
 pub struct Launch<'a> {
     /// The program's process.
     pub process: &'a Process,
+    /// The container's configuration.
+    pub spec: &'a Spec,
     /// The compiled seccomp profile.
     pub filter: Option<&'a Filter>,
     /// The end of the conversation.
@@ -66,6 +69,10 @@ impl Launch<'_> {
         let privileged_filter = !no_new_privileges::is_set(self.process);
         user::set_umask(self.process);
         no_new_privileges::apply(self.process)?;
+        scheduler::apply(self.process, self.spec)?;
+        io_priority::apply(self.process)?;
+        personality::apply(self.spec)?;
+        memory_policy::apply(self.spec)?;
         self.limit_resources()?;
         self.close_descriptors()?;
         let inside = cwd::enter(self.process)?;

@@ -3,7 +3,10 @@
 pub mod devices;
 pub mod loopback;
 pub mod masked_paths;
+pub mod memory_policy;
 pub mod namespaces;
+pub mod number_list;
+pub mod personality;
 pub mod readonly_paths;
 pub mod rootfs_propagation;
 pub mod seccomp;

@@ -1,10 +1,12 @@
 //! `linux.namespaces`: which are new, and which are joined by path.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
 use super::time_offsets;
@@ -36,7 +38,7 @@ pub struct Namespaces {
     joined: Vec<(&'static str, CloneFlags, OwnedFd)>,
 }
 
-/// Each type comes once and paths are absolute; what this version cannot make is refused.
+/// Each type comes once, and paths are absolute.
 pub fn check(spec: &Spec) -> Result<()> {
     let namespaces = configured(spec);
     for (index, namespace) in namespaces.iter().enumerate() {
@@ -46,9 +48,6 @@ pub fn check(spec: &Spec) -> Result<()> {
         }
         if let Some(path) = namespace.path() {
             check_absolute(path).with_context(|| format!("linux.namespaces[{index}].path ({name})"))?;
-        }
-        if namespace.typ() == Type::User && namespace.path().is_some() {
-            bail!("linux.namespaces[{index}]: joining a user namespace is not supported yet");
         }
     }
     Ok(())
@@ -64,6 +63,12 @@ pub fn is_new(spec: &Spec, wanted: Type) -> bool {
     configured(spec).iter().any(|namespace| {
         namespace.typ() == wanted && namespace.path().as_ref().is_none_or(|p| p.as_os_str().is_empty())
     })
+}
+
+/// The path by which a namespace of this type is joined.
+pub fn path(spec: &Spec, wanted: Type) -> Option<&Path> {
+    let path = configured(spec).iter().find(|namespace| namespace.typ() == wanted)?.path().as_deref();
+    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 /// The types of namespace that the container has, new or joined, as config.json names them.
@@ -110,6 +115,14 @@ impl Namespaces {
             let describe = || format!("linux.namespaces[{index}].path ({name}): open {path:?}");
             let fd = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).with_context(describe)?;
             ensure!(is_namespace(&fd, *flag), "linux.namespaces[{index}].path: {path:?} is not a {name} namespace");
+            if *flag == CloneFlags::CLONE_NEWUSER {
+                let own = |fd: &OwnedFd| fstat(fd).map(|found| (found.st_dev, found.st_ino));
+                // The kernel would say "Invalid argument".
+                ensure!(
+                    own(&fd).with_context(describe)? != own(&open_own("user")?)?,
+                    "linux.namespaces[{index}].path: {path:?} is the runtime's own user namespace: leave the entry out"
+                );
+            }
             namespaces.joined.push((name, *flag, fd));
         }
         let order = |flag: CloneFlags| KINDS.iter().position(|kind| kind.2 == flag);
@@ -126,6 +139,35 @@ impl Namespaces {
     /// Is there a new user namespace?
     pub fn new_user(&self) -> bool {
         self.new.contains(CloneFlags::CLONE_NEWUSER)
+    }
+
+    /// Is there a user namespace to be joined? What is new has to be made by a process that is in it ([`Self::enter`]).
+    pub fn joins_user(&self) -> bool {
+        self.joined.iter().any(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWUSER)
+    }
+
+    /// In the process that will make init: joins all that is joined, and makes the time namespace, so that what init is
+    /// born with belongs to the user namespace.
+    ///
+    /// What belongs to another user namespace, the host's perhaps, can only be joined before, with the host's privileges;
+    /// what an ordinary user may join only after. So what is refused at first is tried again.
+    pub fn enter(&self, spec: &Spec) -> Result<()> {
+        let is_user = |flag: CloneFlags| flag == CloneFlags::CLONE_NEWUSER;
+        let mut later = Vec::new();
+        for entry in self.joined.iter().filter(|(_, flag, _)| !is_user(*flag)) {
+            match setns(&entry.2, entry.1) {
+                Err(Errno::EPERM) => later.push(entry),
+                result => result.with_context(|| joining(entry.0))?,
+            }
+        }
+        for (name, flag, fd) in self.joined.iter().filter(|(_, flag, _)| is_user(*flag)).chain(later) {
+            setns(fd, *flag).with_context(|| joining(name))?;
+        }
+        if self.new.contains(NEWTIME) {
+            unshare(NEWTIME).context("linux.namespaces: unshare the time namespace")?;
+            time_offsets::apply(spec)?;
+        }
+        Ok(())
     }
 
     /// Runs something whose child is born in the pid namespace that is joined, and in the new time namespace, whose
@@ -154,9 +196,10 @@ impl Namespaces {
 
     /// In init, in its cgroup by now: joins what is joined by path and makes the new cgroup namespace.
     pub fn join(&self) -> Result<()> {
-        for (name, flag, fd) in &self.joined {
+        // With a user namespace to join all is joined by now.
+        for (name, flag, fd) in self.joined.iter().filter(|_| !self.joins_user()) {
             if *flag != CloneFlags::CLONE_NEWPID {
-                setns(fd, *flag).with_context(|| format!("linux.namespaces: join the {name} namespace"))?;
+                setns(fd, *flag).with_context(|| joining(name))?;
             }
         }
         if self.new.contains(CloneFlags::CLONE_NEWCGROUP) {
@@ -164,6 +207,10 @@ impl Namespaces {
         }
         Ok(())
     }
+}
+
+fn joining(name: &str) -> String {
+    format!("linux.namespaces: join the {name} namespace")
 }
 
 fn open_own(name: &str) -> Result<OwnedFd> {

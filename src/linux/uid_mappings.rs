@@ -40,13 +40,47 @@ pub fn apply(spec: &Spec, pid: i32) -> Result<()> {
     map(pid, "uid_map", "newuidmap", uids).context("linux.uidMappings")
 }
 
-fn mappings(spec: &Spec) -> (&[LinuxIdMapping], &[LinuxIdMapping]) {
+/// Mappings beside a namespace that is joined change nothing, but callers give them (containerd and CRI-O do): they have
+/// to be those that the namespace has, as the process `pid` in it shows.
+pub fn check_joined(spec: &Spec, pid: i32) -> Result<()> {
+    let (uids, gids) = mappings(spec);
+    for (name, file, configured) in [("uidMappings", "uid_map", uids), ("gidMappings", "gid_map", gids)] {
+        if configured.is_empty() {
+            continue;
+        }
+        let path = format!("/proc/{pid}/{file}");
+        let text = fs::read_to_string(&path).with_context(|| format!("linux.{name}: read {path}"))?;
+        let extents = configured.iter().map(|mapping| [mapping.container_id(), mapping.host_id(), mapping.size()]);
+        ensure!(
+            same(extents.collect(), &text),
+            "linux.{name}: are not those of the user namespace that is joined: either leave them out, or its path"
+        );
+    }
+    Ok(())
+}
+
+/// The kernel may show the extents in another order than they were written in.
+fn same(mut configured: Vec<[u32; 3]>, text: &str) -> bool {
+    let number = |field: Option<&str>| field.and_then(|field| field.parse().ok());
+    let extent = |line: &str| -> Option<[u32; 3]> {
+        let mut fields = line.split_whitespace();
+        Some([number(fields.next())?, number(fields.next())?, number(fields.next())?])
+    };
+    let Some(mut found) = text.lines().map(extent).collect::<Option<Vec<_>>>() else { return false };
+    configured.sort_unstable();
+    found.sort_unstable();
+    configured == found
+}
+
+/// `linux.uidMappings` and `linux.gidMappings`.
+pub fn mappings(spec: &Spec) -> (&[LinuxIdMapping], &[LinuxIdMapping]) {
     let Some(linux) = spec.linux() else { return (&[], &[]) };
     let uids = linux.uid_mappings().as_deref().unwrap_or_default();
     (uids, linux.gid_mappings().as_deref().unwrap_or_default())
 }
 
-fn map(pid: i32, file: &str, helper: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
+/// Writes one of the two files of a process, or lets the setuid program do it that may write more.
+pub fn map(pid: i32, file: &str, helper: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
     let mut text = String::new();
     for mapping in mappings {
         let _ = writeln!(text, "{} {} {}", mapping.container_id(), mapping.host_id(), mapping.size());
@@ -72,4 +106,19 @@ fn run_helper(pid: i32, helper: &str, mappings: &[LinuxIdMapping]) -> Result<()>
         .with_context(|| format!("run {helper} (package uidmap)"))?;
     ensure!(output.status.success(), "{helper}: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_the_same_in_any_order_and_only_as_a_whole() {
+        let text = "         0     100000      65536\n     70000       1000          1\n";
+        assert!(same(vec![[70000, 1000, 1], [0, 100_000, 65536]], text));
+        assert!(!same(vec![[0, 100_000, 65536]], text));
+        assert!(!same(vec![[0, 100_000, 65536], [70000, 1001, 1]], text));
+        assert!(same(vec![[0, 0, u32::MAX]], "0 0 4294967295\n"));
+        assert!(!same(vec![], "0 0\n"));
+    }
 }

@@ -1,6 +1,6 @@
 //! Bind mounts: `bind` and `rbind`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, OFlag};
@@ -18,12 +18,17 @@ pub fn mount(mount: &Mount, options: &Options<'_>, path: &Path, around: Surround
     let source = source(mount, around.bundle);
     let tree = open(&source, options.bind == Some(true))?;
     decorate(tree.as_fd(), options)?;
+    attach(tree.as_fd(), path, around)
+}
+
+/// Attaches a detached tree of the host's.
+pub fn attach(tree: BorrowedFd<'_>, path: &Path, around: Surroundings<'_>) -> Result<()> {
     if path == Path::new("/proc") {
-        let found = filesystem_type(tree.as_fd()).context("statfs the source")?;
-        ensure!(found == PROC_SUPER_MAGIC, "{source:?} is no procfs, and nothing else can be mounted on /proc");
+        let found = filesystem_type(tree).context("statfs the source")?;
+        ensure!(found == PROC_SUPER_MAGIC, "the source is no procfs, and nothing else can be mounted on /proc");
     }
-    let onto = place_for(&tree, path, around)?;
-    place(tree.as_fd(), onto.as_fd())
+    let onto = place_for(tree, path, around)?;
+    place(tree, onto.as_fd())
 }
 
 /// Clones the part of the host's tree that is mounted.
@@ -32,7 +37,7 @@ fn open(source: &Path, recursive: bool) -> Result<OwnedFd> {
 }
 
 /// The place for a tree: a directory for a directory, a file for anything else.
-pub fn place_for(tree: &OwnedFd, path: &Path, around: Surroundings<'_>) -> Result<OwnedFd> {
+fn place_for(tree: BorrowedFd<'_>, path: &Path, around: Surroundings<'_>) -> Result<OwnedFd> {
     let mode = SFlag::from_bits_truncate(fstat(tree).context("stat the source")?.st_mode & SFlag::S_IFMT.bits());
     match mode {
         SFlag::S_IFDIR => destination::directory(around.rootfs, path),

@@ -4,6 +4,7 @@ pub mod bind;
 pub mod cgroup;
 pub mod destination;
 pub mod filesystem;
+pub mod idmap;
 pub mod options;
 pub mod tmpcopyup;
 
@@ -29,37 +30,32 @@ pub struct Surroundings<'a> {
     pub cgroup_namespace: bool,
     /// The container's cgroup, for a view of it without a cgroup namespace.
     pub placement: &'a crate::cgroups::Placement,
+    /// The sources of idmapped mounts, opened by the parent.
+    pub idmapped: &'a idmap::Sources,
 }
 
 /// Checks all entries; nothing is looked up yet.
 pub fn check(spec: &Spec) -> Result<()> {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         ensure!(!mount.destination().as_os_str().is_empty(), "mounts[{index}].destination: must not be empty");
-        check_one(mount).with_context(|| name(index, mount))?;
+        check_one(spec, mount).with_context(|| name(index, mount))?;
     }
     Ok(())
 }
 
-fn check_one(mount: &Mount) -> Result<()> {
+fn check_one(spec: &Spec, mount: &Mount) -> Result<()> {
     let destination = mount.destination();
-
     if destination.is_relative() {
         log::warn!("mounts: destination {destination:?} is not absolute; it is taken from the container's root");
     }
     let options = Options::parse(mount.options().as_deref().unwrap_or_default());
-    if let Some(option) = options.unsupported {
-        bail!("option {option:?} is not supported yet");
-    }
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        bail!("uidMappings and gidMappings (idmapped mounts) are not supported yet");
-    }
     let is_bind = is_bind(mount, &options);
     if !is_bind && !options.remount && mount.typ().as_deref().unwrap_or_default().is_empty() {
         bail!("type is missing, and there is no bind or rbind among the options");
     }
     ensure!(!options.copy_up || mount.typ().as_deref() == Some("tmpfs"), "tmpcopyup is for a tmpfs only");
     ensure!(!is_bind || mount.source().is_some(), "source is missing: a bind mount needs one");
-    Ok(())
+    idmap::check(spec, mount, &options)
 }
 
 /// How an entry is named in messages.
@@ -75,12 +71,12 @@ fn is_bind(mount: &Mount, options: &Options<'_>) -> bool {
 /// Mounts all entries in their order. A read-only /dev is left writable; [`seal_dev`] comes after the devices.
 pub fn mount_all(spec: &Spec, around: Surroundings<'_>) -> Result<()> {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        mount_one(mount, around).with_context(|| name(index, mount))?;
+        mount_one(mount, around.idmapped.of(index), around).with_context(|| name(index, mount))?;
     }
     Ok(())
 }
 
-fn mount_one(mount: &Mount, around: Surroundings<'_>) -> Result<()> {
+fn mount_one(mount: &Mount, idmapped: Option<BorrowedFd<'_>>, around: Surroundings<'_>) -> Result<()> {
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
     let path = clean(mount.destination());
     if path == Path::new("/dev") {
@@ -89,6 +85,9 @@ fn mount_one(mount: &Mount, around: Surroundings<'_>) -> Result<()> {
     if options.remount {
         let place = around.rootfs.find(&path)?.with_context(|| format!("remount: {path:?} does not exist"))?;
         return decorate(place.as_fd(), &options);
+    }
+    if let Some(tree) = idmapped {
+        return bind::attach(tree, &path, around);
     }
     if is_bind(mount, &options) {
         return bind::mount(mount, &options, &path, around);

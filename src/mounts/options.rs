@@ -23,7 +23,7 @@ enum Effect {
     Remount,
     /// Fills the new tmpfs with what the directory below it holds.
     CopyUp,
-    /// Shifts the owners by a user namespace.
+    /// Shows the files to belong to others.
     Idmap,
     /// What mount(8) or the kernel itself does not act on (MS_SILENT, MS_I_VERSION and MS_POSIXACL are the kernel's own).
     Nothing,
@@ -102,9 +102,9 @@ const TABLE: &[Entry] = &[
     Entry("unbindable", false, Propagation(MsFlags::MS_UNBINDABLE)),
 ];
 
-/// The names of all options that the runtime itself acts on, for `features`; those of a later version are left out.
+/// The names of all options that the runtime itself acts on, for `features`.
 pub fn names() -> Vec<&'static str> {
-    TABLE.iter().filter(|entry| !matches!(entry.2, Idmap)).map(|entry| entry.0).collect()
+    TABLE.iter().map(|entry| entry.0).collect()
 }
 
 /// A mount's options, sorted by what they are for.
@@ -122,8 +122,8 @@ pub struct Options<'config> {
     pub remount: bool,
     /// Begin with what is below.
     pub copy_up: bool,
-    /// An option that a later version builds.
-    pub unsupported: Option<&'static str>,
+    /// An idmapped mount; true: with all mounts below it.
+    pub idmap: Option<bool>,
     /// The filesystem's own: flags and `key=value` pairs, in order.
     pub filesystem: Vec<&'config str>,
 }
@@ -137,7 +137,7 @@ impl<'config> Options<'config> {
                 parsed.filesystem.push(option);
                 continue;
             };
-            let Entry(name, recursive, effect) = TABLE[found];
+            let Entry(_, recursive, effect) = TABLE[found];
             let attributes = if recursive { &mut parsed.recursive } else { &mut parsed.attributes };
             match effect {
                 Set(flag) => set(attributes, flag, flag),
@@ -148,7 +148,7 @@ impl<'config> Options<'config> {
                 Filesystem => parsed.filesystem.push(option),
                 Remount => parsed.remount = true,
                 CopyUp => parsed.copy_up = true,
-                Idmap => parsed.unsupported = Some(name),
+                Idmap => parsed.idmap = Some(recursive || parsed.idmap == Some(true)),
                 Nothing => {}
             }
         }

@@ -10,7 +10,7 @@ use nix::unistd::{close, geteuid};
 use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResources, Spec};
 
 use super::serve::Service;
-use super::spawn::{Process, spawn};
+use super::spawn::{Process, spawn, spawn_in_user_namespace};
 use crate::cgroups::{self, Entry, Kind, Manager, Placement};
 use crate::config::{self, Bundle};
 use crate::error::{Context as _, Result, anyhow, one_line};
@@ -20,6 +20,7 @@ use crate::init::program::Launch;
 use crate::linux::namespaces::{self, Namespaces, is_new};
 use crate::linux::seccomp::{self, Filter};
 use crate::linux::uid_mappings;
+use crate::mounts::idmap;
 use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::root::on_host;
@@ -73,6 +74,7 @@ pub fn create(options: &Options) -> Result<Created> {
     terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
     let namespaces = Namespaces::open(&bundle.spec)?;
     let filter = prepare_filter(&bundle.spec, &options.root)?;
+    let idmapped = idmap::open(&bundle)?;
 
     let (container, lock) = Container::create(&options.root, &options.id)?;
     let mut undo = Undo::new(&container);
@@ -97,7 +99,7 @@ pub fn create(options: &Options) -> Result<Created> {
     }
 
     let (channel, init_channel) = protocol::pair()?;
-    let story = || {
+    let story = |channel_of_init| {
         // Only closed, not unlocked: the lock is the parent's, and so is its end of the conversation.
         let _ = close(lock.as_raw_fd());
         let _ = close(channel.number());
@@ -105,21 +107,29 @@ pub fn create(options: &Options) -> Result<Created> {
             bundle: &bundle,
             launch: Launch {
                 process,
+                spec: &bundle.spec,
                 filter: filter.as_ref(),
-                channel: init_channel,
-                user_namespace: namespaces.new_user(),
+                channel: channel_of_init,
+                user_namespace: namespaces.new_user() || namespaces.joins_user(),
                 preserved_fds: options.preserved_fds,
             },
             container: &container,
             record: &record,
             namespaces: &namespaces,
+            idmapped: &idmapped,
             cgroup: &entry,
             no_pivot: options.no_pivot,
             no_new_keyring: options.no_new_keyring,
         };
         init.run()
     };
-    let init = namespaces.for_child(&bundle.spec, || spawn(namespaces.clone_flags(), &entry, story))?;
+    let init = if namespaces.joins_user() {
+        let ends = (&channel, init_channel);
+        spawn_in_user_namespace(&namespaces, &bundle.spec, (&entry, cgroup.as_ref()), ends, story)?
+    } else {
+        let flags = namespaces.clone_flags();
+        namespaces.for_child(&bundle.spec, || spawn(flags, &entry, || story(init_channel)))?
+    };
     let init = undo.init.insert(init);
 
     log::debug!("init of {:?} is pid {} on the host", options.id, init.pid);
@@ -134,6 +144,8 @@ pub fn create(options: &Options) -> Result<Created> {
     if namespaces.new_user() {
         uid_mappings::apply(&bundle.spec, init.pid)?;
         channel.send(ToInit::Mapped)?;
+    } else if namespaces.joins_user() {
+        uid_mappings::check_joined(&bundle.spec, init.pid)?;
     }
     record.init_process_pid = init.pid;
     record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();

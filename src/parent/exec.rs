@@ -15,8 +15,8 @@ use crate::cgroups::{self, Entry};
 use crate::error::{Context as _, Result, bail};
 use crate::init::exec::Exec;
 use crate::init::program::Launch;
-use crate::linux::namespaces;
-use crate::process::{self, oom_score_adj, terminal};
+use crate::linux::{memory_policy, namespaces, personality};
+use crate::process::{self, exec_cpu_affinity, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::state::{Container, Record, Status, pid_file};
 use crate::sys::fd::{pidfd_open, pidfd_send_signal};
@@ -49,6 +49,8 @@ pub fn exec(
 ) -> Result<(spawn::Process, Option<OwnedFd>)> {
     let process = &options.process;
     process::check(process)?;
+    personality::check(spec)?;
+    memory_policy::check(spec)?;
     terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
     let cgroup = cgroups::reopen(&record.cgroup)?;
     match container.status(record)? {
@@ -63,11 +65,13 @@ pub fn exec(
 
     let (channel, far_end) = protocol::pair()?;
     let entry = cgroup.entry()?;
+    exec_cpu_affinity::apply_initial(process)?;
     let spawned = namespaces::for_child_of(&init, namespaces, || {
         spawn(CloneFlags::empty(), &entry, || {
             let _ = close(channel.number()); // the parent's end
             let launch = Launch {
                 process,
+                spec,
                 filter: filter.as_ref(),
                 channel: far_end,
                 user_namespace: namespaces.contains(CloneFlags::CLONE_NEWUSER),

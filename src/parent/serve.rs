@@ -91,7 +91,8 @@ impl Service<'_> {
                 self.hand_over_listener(process, number)?;
                 channel.send(ToInit::ListenerTaken)
             }
-            ToParent::Waiting => Ok(()),
+            // The order of messages lets the first come only before there is anybody to serve.
+            ToParent::Born(..) | ToParent::Waiting => Ok(()),
             ToParent::Failed(reason) => bail!("{reason}"),
         }
     }
@@ -124,7 +125,7 @@ impl Service<'_> {
 }
 
 /// Init ended without a word: the kernel knows why, and there is one usual reason.
-fn how_it_died(init: &Process, cgroup: &dyn Manager) -> crate::error::Error {
+pub fn how_it_died(init: &Process, cgroup: &dyn Manager) -> crate::error::Error {
     match waitid(Id::PIDFd(init.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
         Ok(WaitStatus::Signaled(..)) if cgroup.oom_kills() > 0 => {
             anyhow!("init was killed for want of memory: linux.resources.memory.limit is too low to start a container")

@@ -1,11 +1,21 @@
 //! Making a process that goes into a container: one clone3, with its namespaces and, on cgroup v2, in its cgroup.
+//!
+//! A user namespace that is joined asks for a process in between: what is new has to belong to it, so it is joined before
+//! init is made, and whoever joins it has nothing left on the host.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use oci_spec::runtime::Spec;
 
-use crate::cgroups::Entry;
-use crate::error::{Context as _, Result};
+use super::serve::how_it_died;
+use crate::cgroups::{Entry, Manager};
+use crate::error::{Context as _, Result, anyhow, one_line, words};
+use crate::linux::namespaces::Namespaces;
+use crate::protocol::{self, ToParent};
 use crate::sys::clone::{Side, fork};
 
 /// A process in a container, as the parent knows it.
@@ -28,4 +38,44 @@ pub fn spawn(namespaces: CloneFlags, cgroup: &Entry, story: impl FnOnce()) -> Re
             crate::sys::process::exit(1)
         }
     }
+}
+
+/// Makes init by way of a user namespace that is there already: a process in the cgroup joins it, makes init with the new
+/// namespaces as the parent's own child (CLONE_PARENT), says who that is, and ends.
+pub fn spawn_in_user_namespace(
+    namespaces: &Namespaces,
+    spec: &Spec,
+    (entry, cgroup): (&Entry, &dyn Manager),
+    (channel, far_end): (&protocol::Parent, protocol::Init),
+    story: impl FnOnce(protocol::Init),
+) -> Result<Process> {
+    let between = spawn(CloneFlags::empty(), entry, || {
+        match make_init(namespaces, spec) {
+            Ok(Side::Child) => story(far_end),
+            Ok(Side::Parent(pid, pidfd)) => drop(far_end.send(&ToParent::Born(pidfd, pid))),
+            // The parent, if it is still there, prints it.
+            Err(error) => drop(far_end.send(&ToParent::Failed(one_line(&error)))),
+        }
+    })?;
+    let init = match channel.receive() {
+        Ok(Some(ToParent::Born(pidfd, pid))) => Ok(Process { pid, pidfd }),
+        // Init's own words may be faster.
+        Ok(Some(ToParent::Failed(reason))) => Err(anyhow!("{reason}")),
+        Ok(Some(message)) => Err(anyhow!("init said {message:?} before it was announced")),
+        Ok(None) => Err(how_it_died(&between, cgroup)),
+        Err(error) => Err(error),
+    };
+    waitid(Id::PIDFd(between.pidfd.as_fd()), WaitPidFlag::WEXITED).context("wait for the process that made init")?;
+    init
+}
+
+fn make_init(namespaces: &Namespaces, spec: &Spec) -> Result<Side> {
+    let explain = |errno| anyhow!("prctl: {}", words(Errno::from_raw(errno)));
+    prctl::set_death_signal(Signal::SIGKILL as isize).map_err(explain)?;
+    // Who is in these namespaces already could otherwise look into this process, and init, before they are confined
+    // (CVE-2016-9962).
+    prctl::set_dumpable(false).map_err(explain)?;
+    namespaces.enter(spec)?;
+    let flags = namespaces.clone_flags();
+    fork(flags, None, true).with_context(|| format!("clone with {flags:?}"))
 }

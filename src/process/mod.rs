@@ -5,9 +5,12 @@ pub mod args;
 pub mod capabilities;
 pub mod cwd;
 pub mod env;
+pub mod exec_cpu_affinity;
+pub mod io_priority;
 pub mod no_new_privileges;
 pub mod oom_score_adj;
 pub mod rlimits;
+pub mod scheduler;
 pub mod terminal;
 pub mod user;
 
@@ -28,6 +31,9 @@ pub fn check(process: &Process) -> Result<()> {
     cwd::check(process).context("process.cwd")?;
     env::check(process).context("process.env")?;
     oom_score_adj::check(process).context("process.oomScoreAdj")?;
+    scheduler::check(process).context("process.scheduler")?;
+    io_priority::check(process).context("process.ioPriority")?;
+    exec_cpu_affinity::check(process).context("process.execCPUAffinity")?;
     rlimits::check(process)?;
     capabilities::check(process);
     Ok(())
@@ -35,12 +41,7 @@ pub fn check(process: &Process) -> Result<()> {
 
 /// What this version does not build is refused: to run without what was asked for would be worse.
 fn check_built(process: &Process) -> Result<()> {
-    let asked = [
-        ("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|label| !label.is_empty())),
-        ("process.scheduler", process.scheduler().is_some()),
-        ("process.ioPriority", process.io_priority().is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ];
+    let asked = [("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()))];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((property, _)) => bail!("{property}: is not supported yet"),
         None => Ok(()),

@@ -7,6 +7,7 @@ pub mod fd;
 pub mod mount;
 pub mod network;
 pub mod process;
+pub mod schedule;
 pub mod seccomp;
 pub mod socket;
 pub mod terminal;

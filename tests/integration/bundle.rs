@@ -77,7 +77,7 @@ fn busybox_source() -> &'static Path {
         let found = ["/bin/busybox", "/usr/bin/busybox", "/usr/local/bin/busybox"].map(Path::new);
         let found = found.into_iter().find(|path| path.exists());
         let found = found.expect("the tests need a static busybox in /bin: install busybox-static");
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("busybox");
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("busybox-{}", nix::unistd::geteuid()));
         let fresh = path.with_extension(std::process::id().to_string());
         fs::copy(found, &fresh).expect("copy busybox");
         fs::rename(&fresh, &path).expect("put busybox in its place");

@@ -15,6 +15,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod paths;
+mod personality;
 mod process;
 mod propagation;
 mod root;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<&'static Case> {
         sysctl::CASES,
         seccomp::CASES,
         paths::CASES,
+        personality::CASES,
         features::CASES,
     ]
     .into_iter()

@@ -45,9 +45,16 @@ pub const CASES: &[Case] = &[
         "idmap without mappings and user namespace is refused"
     )
     .known(&[("runc", "1.1.5 does not know idmap")]),
-    case!(idmap, "config.md#posix-platform-mounts", "uidMappings and gidMappings of a mount show other owners").known(
-        &[("runc", "1.1.5 does not know idmap"), ("tare", "idmapped mounts are not built yet: refused with an error")],
-    ),
+    case!(idmap, "config.md#posix-platform-mounts", "uidMappings and gidMappings of a mount show other owners")
+        .known(&[("runc", "1.1.5 does not know idmap")]),
+    case!(
+        idmap_of_the_container,
+        "config.md#linux-mount-options",
+        "idmap without mappings takes those of the container's user namespace"
+    )
+    .known(&[("runc", "1.1.5 does not know idmap")]),
+    case!(ridmap, "config.md#linux-mount-options", "ridmap reaches the submounts, idmap does not")
+        .known(&[("runc", "1.1.5 does not know idmap")]),
 ];
 
 /// The options of the specification's table that runtimes have to know, but for binding, remounting and propagation.
@@ -240,7 +247,23 @@ fn idmap_without_mappings(bench: &Bench) -> Result<()> {
     container.create_refused().map(drop)
 }
 
+fn skip_without_user_namespaces() -> Result<()> {
+    // No option of the table depends as much on the filesystem below.
+    if !std::path::Path::new("/proc/self/ns/user").exists() {
+        skip!("idmapped mounts need user namespaces");
+    }
+    Ok(())
+}
+
+fn expect_owner(report: &Report, path: &str, owner: u32) -> Result<()> {
+    let found = report.worked(&format!("stat:{path}"))?;
+    let (uid, gid) = (&found["uid"], &found["gid"]);
+    ensure!((uid, gid) == (&json!(owner), &json!(owner)), "the owner of {path} is {uid}:{gid}, not {owner}:{owner}");
+    Ok(())
+}
+
 fn idmap(bench: &Bench) -> Result<()> {
+    skip_without_user_namespaces()?;
     let mut container = Container::new(bench)?;
     let source = container.dir.join("out");
     std::fs::write(source.join("file"), "x")?;
@@ -249,17 +272,33 @@ fn idmap(bench: &Bench) -> Result<()> {
         "destination": "/m", "source": source, "options": ["bind", "idmap"],
         "uidMappings": mappings, "gidMappings": mappings,
     }));
-    // No option of the table depends as much on the filesystem below.
-    if !std::path::Path::new("/proc/self/ns/user").exists() {
-        skip!("idmapped mounts need user namespaces");
+    expect_owner(&container.report(&["stat:/m/file"])?, "/m/file", 100_000)
+}
+
+fn idmap_of_the_container(bench: &Bench) -> Result<()> {
+    skip_without_user_namespaces()?;
+    let mut container = Container::new(bench)?;
+    let source = container.dir.join("out");
+    std::fs::write(source.join("file"), "x")?;
+    let mappings = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    container.namespace(json!({ "type": "user" }));
+    container.config["linux"]["uidMappings"] = mappings.clone();
+    container.config["linux"]["gidMappings"] = mappings;
+    std::fs::create_dir(container.rootfs().join("m"))?;
+    container.mount(json!({ "destination": "/m", "source": source, "options": ["bind", "idmap"] }));
+    expect_owner(&container.report(&["stat:/m/file"])?, "/m/file", 0)
+}
+
+fn ridmap(bench: &Bench) -> Result<()> {
+    skip_without_user_namespaces()?;
+    let mut container = with_submount(bench, &[&["rbind", "idmap"], &["rbind", "ridmap"]])?;
+    let mappings = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    for mount in container.config["mounts"].as_array_mut().into_iter().flatten().rev().take(2) {
+        mount["uidMappings"] = mappings.clone();
+        mount["gidMappings"] = mappings.clone();
     }
-    let report = container.report(&["stat:/m/file"])?;
-    let found = report.worked("stat:/m/file")?;
-    ensure!(
-        (&found["uid"], &found["gid"]) == (&json!(100_000), &json!(100_000)),
-        "the owner is {}:{}",
-        found["uid"],
-        found["gid"]
-    );
-    Ok(())
+    let report = container.report(&["stat:/0", "stat:/0/sub", "stat:/1", "stat:/1/sub"])?;
+    [("/0", 100_000), ("/0/sub", 0), ("/1", 100_000), ("/1/sub", 100_000)]
+        .iter()
+        .try_for_each(|(path, owner)| expect_owner(&report, path, *owner))
 }

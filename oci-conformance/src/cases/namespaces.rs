@@ -23,6 +23,11 @@ pub const CASES: &[Case] = &[
     case!(inherited, "config-linux.md#namespaces", "a type that is not listed is inherited from the runtime"),
     case!(joined, "config-linux.md#namespaces", "network, ipc and uts namespaces are joined by their paths"),
     case!(joined_pid, "config-linux.md#namespaces", "a pid namespace is joined by its path"),
+    case!(
+        joined_user,
+        "config-linux.md#namespaces",
+        "a user namespace is joined by its path, and new ones belong to it"
+    ),
     case!(wrong_type, "config-linux.md#namespaces", "a path to a namespace of another type is refused"),
     case!(not_a_namespace, "config-linux.md#namespaces", "a path to a file that is no namespace is refused"),
     case!(missing_path, "config-linux.md#namespaces", "a path that is not there is refused"),
@@ -165,6 +170,29 @@ fn joined(bench: &Bench) -> Result<()> {
 
 fn joined_pid(bench: &Bench) -> Result<()> {
     joins(bench, &[("pid", "pid")])
+}
+
+fn joined_user(bench: &Bench) -> Result<()> {
+    let mut first = Container::holding(bench)?;
+    first.namespace(json!({ "type": "user" }));
+    let mapping = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    first.config["linux"]["uidMappings"] = mapping.clone();
+    first.config["linux"]["gidMappings"] = mapping;
+    first.launch()?;
+    first.wait_for_output("holding")?;
+    let path = format!("/proc/{}/ns/user", first.pid()?);
+    let mut second = Container::new(bench)?;
+    second.namespace(json!({ "type": "user", "path": path }));
+    second.config["process"]["capabilities"] = json!({});
+    let report = second.report(&["read:/proc/self/uid_map"])?;
+    let expected = fs::read_link(&path)?;
+    report.expect("/namespaces/user", json!(expected))?;
+    ["pid", "ipc", "uts", "mnt"].iter().try_for_each(|kind| expect_new(&report, kind))?;
+    report.expect("/uids", json!([0, 0, 0]))?;
+    let map = report.worked("read:/proc/self/uid_map")?.as_str().unwrap_or_default();
+    let words = map.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(words == "0 100000 65536", "the mapping is {words}");
+    Ok(())
 }
 
 fn refused_path(bench: &Bench, path: &str) -> Result<()> {

@@ -38,14 +38,20 @@ pub const CASES: &[Case] = &[
     case!(terminal, "config.md#process", "with terminal the streams are a terminal, and /dev/console is there"),
     case!(file_descriptors, "runtime-linux.md#file-descriptors", "only stdin, stdout and stderr are open"),
     case!(standard_streams, "runtime-linux.md#file-descriptors", "stdin, stdout and stderr are open"),
-    case!(scheduler, "config.md#linux-process", "the scheduler's policy and nice value are set").known(&[
-        ("runc", "1.1.5 does not know it"),
-        ("crun", "1.8.1 does not know it"),
-        ("tare", "not built yet: refused with an error"),
-    ]),
-    case!(io_priority, "config.md#linux-process", "an unknown ioPriority class is refused")
-        .known(&[("runc", "1.1.5 does not know it"), ("crun", "1.8.1 does not know it")]),
+    case!(scheduler, "config.md#linux-process", "the scheduler's policy and nice value are set")
+        .known(UNKNOWN_TO_OTHERS),
+    case!(scheduler_flags, "config.md#linux-process", "a flag of the scheduler is in force").known(UNKNOWN_TO_OTHERS),
+    case!(scheduler_deadline, "config.md#linux-process", "runtime, deadline and period are taken with SCHED_DEADLINE")
+        .known(UNKNOWN_TO_OTHERS),
+    case!(unknown_scheduler_policy, "config.md#linux-process", "an unknown policy is refused").known(UNKNOWN_TO_OTHERS),
+    case!(io_priority, "config.md#linux-process", "the I/O priority has the class and the level")
+        .known(UNKNOWN_TO_OTHERS),
+    case!(unknown_io_priority, "config.md#linux-process", "an unknown ioPriority class is refused")
+        .known(UNKNOWN_TO_OTHERS),
+    case!(exec_cpu_affinity, "config.md#linux-process", "execCPUAffinity is not for the container's first process"),
 ];
+
+const UNKNOWN_TO_OTHERS: &[(&str, &str)] = &[("runc", "1.1.5 does not know it"), ("crun", "1.8.1 does not know it")];
 
 fn cwd(bench: &Bench) -> Result<()> {
     let mut container = Container::new(bench)?;
@@ -274,23 +280,89 @@ fn standard_streams(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn scheduler(bench: &Bench) -> Result<()> {
+/// The nice value and the number of the policy in a line of /proc/<pid>/stat.
+fn nice_and_policy(stat: &Value) -> (String, String) {
+    // Behind the program's name in parentheses the fields count from 3: nice is 19, policy 41, of proc_pid_stat(5).
+    let fields = stat.as_str().and_then(|stat| stat.rsplit(')').next()).unwrap_or_default();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let field = |index: usize| fields.get(index).copied().unwrap_or_default().to_owned();
+    (field(16), field(38))
+}
+
+fn scheduled(bench: &Bench, scheduler: Value) -> Result<(String, String)> {
     let mut container = Container::new(bench)?;
     container.config["ociVersion"] = json!("1.1.0");
-    container.config["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": 7 });
+    container.config["process"]["scheduler"] = scheduler;
     let report = container.report(&["read:/proc/self/stat"])?;
-    let stat = report.worked("read:/proc/self/stat")?.as_str().unwrap_or_default();
-    // Behind the program's name in parentheses the fields count from 3: nice is 19, policy 41, of proc_pid_stat(5).
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let (nice, policy) = (fields.get(16), fields.get(38));
-    ensure!(policy == Some(&"3"), "the policy is {policy:?}, not SCHED_BATCH");
-    ensure!(nice == Some(&"7"), "the nice value is {nice:?}");
+    Ok(nice_and_policy(report.worked("read:/proc/self/stat")?))
+}
+
+fn scheduler(bench: &Bench) -> Result<()> {
+    let (nice, policy) = scheduled(bench, json!({ "policy": "SCHED_BATCH", "nice": 7 }))?;
+    ensure!(policy == "3", "the policy is {policy}, not SCHED_BATCH");
+    ensure!(nice == "7", "the nice value is {nice}");
     Ok(())
 }
 
+fn scheduler_flags(bench: &Bench) -> Result<()> {
+    let mut container = Container::new(bench)?;
+    container.config["ociVersion"] = json!("1.1.0");
+    container.config["process"]["scheduler"] =
+        json!({ "policy": "SCHED_OTHER", "nice": -5, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
+    let report = container.report(&["read:/proc/self/stat", "threadstat:"])?;
+    let (nice, _) = nice_and_policy(report.worked("read:/proc/self/stat")?);
+    ensure!(nice == "-5", "the nice value is {nice}");
+    let (nice, _) = nice_and_policy(report.worked("threadstat:")?);
+    ensure!(nice == "0", "the nice value of a new thread is {nice}");
+    Ok(())
+}
+
+fn scheduler_deadline(bench: &Bench) -> Result<()> {
+    let times = json!({
+        "policy": "SCHED_DEADLINE", "runtime": 50_000, "deadline": 1_000_000, "period": 1_000_000,
+    });
+    let (_, policy) = scheduled(bench, times)?;
+    ensure!(policy == "6", "the policy is {policy}, not SCHED_DEADLINE");
+    Ok(())
+}
+
+fn unknown_scheduler_policy(bench: &Bench) -> Result<()> {
+    let mut container = Container::new(bench)?;
+    container.config["ociVersion"] = json!("1.1.0");
+    container.config["process"]["scheduler"] = json!({ "policy": "SCHED_NO_SUCH" });
+    container.create_or_start_refused()
+}
+
 fn io_priority(bench: &Bench) -> Result<()> {
+    let mut container = Container::holding(bench)?;
+    container.config["ociVersion"] = json!("1.1.0");
+    container.config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 });
+    container.launch()?;
+    container.wait_for_output("holding")?;
+    let Ok(output) = std::process::Command::new("ionice").arg("-p").arg(container.pid()?.to_string()).output() else {
+        skip!("there is no ionice to ask");
+    };
+    let found = String::from_utf8_lossy(&output.stdout);
+    ensure!(found.trim() == "best-effort: prio 6", "it is {found}");
+    Ok(())
+}
+
+fn unknown_io_priority(bench: &Bench) -> Result<()> {
     let mut container = Container::new(bench)?;
     container.config["ociVersion"] = json!("1.1.0");
     container.config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_NO_SUCH", "priority": 0 });
     container.create_or_start_refused()
+}
+
+fn exec_cpu_affinity(bench: &Bench) -> Result<()> {
+    let own = std::fs::read_to_string("/proc/self/status")?;
+    let own = own.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default().trim();
+    let first = own.split([',', '-']).next().unwrap_or_default();
+    if own == first {
+        skip!("needs two CPUs");
+    }
+    let mut container = Container::new(bench)?;
+    container.config["ociVersion"] = json!("1.3.0");
+    container.config["process"]["execCPUAffinity"] = json!({ "initial": first, "final": first });
+    container.report(&[])?.expect("/status/Cpus_allowed_list", json!(own))
 }

@@ -51,6 +51,7 @@ fn act(verb: &str, argument: &str) -> io::Result<Value> {
         "exec" => execute(argument),
         "signal" => signal(argument),
         "threads" => Ok(json!(threads(number(argument)?))),
+        "threadstat" => thread_stat(),
         "eat" => Ok(json!(eat(number(argument)?))),
         "sleep" => {
             sleep(Duration::from_secs(number(argument)?));
@@ -143,6 +144,13 @@ fn threads(wanted: u64) -> u64 {
         }
     }
     running.len() as u64
+}
+
+/// `threadstat:`: what /proc says of a thread that the program starts.
+fn thread_stat() -> io::Result<Value> {
+    let stat = || fs::read_to_string("/proc/thread-self/stat");
+    let thread = Builder::new().stack_size(64 * 1024).spawn(stat)?;
+    Ok(json!(thread.join().map_err(|_| io::Error::other("the thread panicked"))??))
 }
 
 /// `eat:BYTES`: memory that is written to, so that it counts.

@@ -1,8 +1,10 @@
 //! `linux.*`
 
 mod devices;
+mod memory_policy;
 mod namespaces;
+mod personality;
 mod seccomp;
 mod sysctl;
 mod time_offsets;
-mod uid_mappings;
+pub mod uid_mappings;

@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::json;
 
 use crate::container::Container;
+use crate::runtime::only_tare;
 
 /// A container whose ids 0 to 65535 are 100000 and up on the host.
-fn mapped(script: &str) -> Container {
+pub fn mapped(script: &str) -> Container {
     let mut c = Container::sh(script);
     c.add_namespace(json!({ "type": "user" }));
     let mapping = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
@@ -57,4 +58,151 @@ fn it_is_nothing_without_mappings_and_they_are_nothing_without_it() {
     c.drop_namespace("user");
     c.create().code(1);
     c.assert_nothing_left();
+}
+
+/// What an engine keeps for the containers of a pod: a container that has the namespaces.
+pub fn pod() -> Container {
+    let mut pod = mapped("exec sleep 1000");
+    pod.script("exec sleep 1000");
+    pod.launch();
+    pod
+}
+
+/// A container of that pod.
+pub fn member(pod: &Container, namespaces: &[(&str, &str)], script: &str) -> Container {
+    let mut c = mapped(script);
+    for name in ["uidMappings", "gidMappings"] {
+        c.config["linux"].as_object_mut().expect("an object").remove(name);
+    }
+    c.config.as_object_mut().expect("an object").remove("hostname");
+    for (kind, file) in namespaces {
+        c.join_namespace(kind, &format!("/proc/{}/ns/{file}", pod.pid()));
+    }
+    c
+}
+
+const OF_A_POD: &[(&str, &str)] = &[("user", "user"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts")];
+
+/// What the namespaces of a process are.
+fn links(pid: &str, files: &[&str]) -> String {
+    files
+        .iter()
+        .map(|file| format!("{}\n", fs::read_link(format!("/proc/{pid}/ns/{file}")).expect("readlink").display()))
+        .collect()
+}
+
+#[test]
+fn the_namespaces_of_a_pod_are_joined_and_what_is_new_belongs_to_its_user_namespace() {
+    let pod = pod();
+    let shared = ["user", "net", "ipc", "uts"];
+    let script = "for n in user net ipc uts; do readlink /proc/self/ns/$n; done; hostname; id -u; echo $$
+        cat /proc/self/uid_map | tr -s ' '; mount -t tmpfs x /tmp && echo mounted";
+    let mut c = member(&pod, OF_A_POD, script);
+    c.capabilities(&["CAP_SYS_ADMIN"]);
+    let expected = format!("{}tare\n0\n1\n 0 100000 65536\nmounted\n", links(&pod.pid().to_string(), &shared));
+    c.run().ok().prints(&expected).silent();
+    c.assert_nothing_left();
+    assert_eq!(pod.status(), "running");
+}
+
+#[test]
+fn a_member_of_a_pod_lives_like_any_container() {
+    let pod = pod();
+    let mut c = member(&pod, OF_A_POD, "id -u; exec sleep 1000");
+    c.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    c.config["process"]["oomScoreAdj"] = json!(500);
+    c.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 512, "hard": 512 }]);
+    let run = c.launch();
+    c.wait_for_output(&run, "1000");
+    let status = fs::read_to_string(format!("/proc/{}/status", c.pid())).expect("the status of init");
+    let uids = status.lines().find(|line| line.starts_with("Uid:")).expect("a line of ids");
+    assert_eq!(uids.split_whitespace().nth(1), Some("101000"), "{uids}");
+    let score = fs::read_to_string(format!("/proc/{}/oom_score_adj", c.pid())).expect("the score of init");
+    assert_eq!(score.trim(), "500");
+    let inside =
+        c.call(&["exec", "--user", "7", &c.id, "sh", "-c", "id -u; readlink /proc/self/ns/user; echo $$"]).ok();
+    let user = links(&pod.pid().to_string(), &["user"]);
+    assert!(inside.stdout.starts_with(&format!("7\n{user}")), "{}", inside.stdout);
+    c.kill("KILL").ok();
+    c.wait_for_status("stopped");
+    c.delete().ok();
+    c.assert_nothing_left();
+    c.args(&["sh", "-c", "exit 7"]);
+    c.run().code(7);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_user_namespace_is_joined_together_with_a_pid_namespace_of_its_own() {
+    let pod = pod();
+    let namespaces = [OF_A_POD, &[("pid", "pid")]].concat();
+    let c = member(&pod, &namespaces, "[ $$ != 1 ] && readlink /proc/self/ns/pid; cat /proc/1/comm");
+    c.run().ok().prints(&format!("{}sleep\n", links(&pod.pid().to_string(), &["pid"])));
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_user_namespace_is_joined_together_with_a_network_of_the_hosts() {
+    let pod = pod();
+    let mut c = member(&pod, &[("user", "user")], "readlink /proc/self/ns/net; readlink /proc/self/ns/user");
+    let mut other = Container::sleeping();
+    other.config["linux"]["namespaces"].as_array_mut().expect("a list").retain(|entry| entry["type"] != "uts");
+    other.config.as_object_mut().expect("an object").remove("hostname");
+    other.launch();
+    c.join_namespace("network", &format!("/proc/{}/ns/net", other.pid()));
+    // The kernel mounts a sysfs for the owner of the network only.
+    c.config["mounts"]
+        .as_array_mut()
+        .expect("a list")
+        .retain(|mount| mount["type"] != "sysfs" && mount["type"] != "cgroup");
+    c.config["linux"]["maskedPaths"] = json!([]);
+    let expected = [links(&other.pid().to_string(), &["net"]), links(&pod.pid().to_string(), &["user"])].concat();
+    c.run().ok().prints(&expected);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_new_time_namespace_belongs_to_the_user_namespace_that_is_joined() {
+    only_tare!("runc 1.1 has no time namespace");
+    let pod = pod();
+    let mut c = member(&pod, &[("user", "user")], "cut -d. -f1 /proc/uptime");
+    c.add_namespace(json!({ "type": "time" }));
+    c.config["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 7_000_000 } });
+    let outcome = c.run().ok();
+    assert!(outcome.stdout.trim().parse::<u64>().is_ok_and(|uptime| uptime >= 7_000_000), "{}", outcome.stdout);
+}
+
+#[test]
+fn mappings_beside_a_path_have_to_be_those_of_the_namespace() {
+    only_tare!("runc 1.1 refuses both together");
+    let pod = pod();
+    let mut c = member(&pod, &[("user", "user")], "echo fine");
+    let mapping = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    c.config["linux"]["uidMappings"] = mapping.clone();
+    c.config["linux"]["gidMappings"] = mapping;
+    c.run().ok().prints("fine\n").silent();
+    c.config["linux"]["gidMappings"][0]["size"] = json!(65_535);
+    c.create().fails(&["linux.gidMappings", "user namespace"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn the_runtimes_own_user_namespace_is_refused() {
+    let mut c = Container::new();
+    c.join_namespace("user", "/proc/self/ns/user");
+    let outcome = c.create().code(1);
+    if crate::runtime::is_tare() {
+        assert!(outcome.stderr.contains("own user namespace"), "{}", outcome.stderr);
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
+fn what_fails_in_a_user_namespace_that_is_joined_leaves_nothing_behind() {
+    let pod = pod();
+    let mut c = member(&pod, OF_A_POD, "true");
+    c.add_mount(json!({ "destination": "/x", "type": "bind", "source": "/no/such/source", "options": ["bind"] }));
+    c.create().fails(&["/no/such/source"]);
+    c.assert_nothing_left();
+    assert_eq!(pod.status(), "running");
 }

@@ -4,4 +4,5 @@ mod bind;
 mod cgroup;
 mod destination;
 mod filesystem;
+mod idmap;
 mod propagation;

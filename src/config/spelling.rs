@@ -1,0 +1,51 @@
+//! Values that the library's types read differently from the specification: two flags of `process.scheduler`, and empty
+//! lists of `process.execCPUAffinity`, which stand for none. Only a document that could not be read is looked at.
+
+use serde_json::Value;
+
+/// What the specification says, and what the library takes for it.
+const FLAGS: &[(&str, &str)] =
+    &[("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
+
+/// The document as the library takes it; none if nothing in it is spelled differently. `process` is where in it the
+/// process is (RFC 6901).
+pub fn for_the_library(json: &[u8], process: &str) -> Option<Vec<u8>> {
+    let mut document: Value = serde_json::from_slice(json).ok()?;
+    let process = document.pointer_mut(process)?;
+    let mut changed = false;
+    for flag in process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some((_, known)) = FLAGS.iter().find(|(name, _)| *flag == *name) {
+            *flag = (*known).into();
+            changed = true;
+        }
+    }
+    for list in ["/execCPUAffinity/initial", "/execCPUAffinity/final"] {
+        if let Some(list) = process.pointer_mut(list).filter(|list| *list == "") {
+            *list = Value::Null;
+            changed = true;
+        }
+    }
+    if changed { serde_json::to_vec(&document).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_values_of_these_properties_are_respelled() {
+        let json = br#"{"process":{"env":["SCHED_FLAG_DL_OVERRUN"],"scheduler":{"flags":["SCHED_FLAG_DL_OVERRUN"]},
+            "execCPUAffinity":{"initial":"","final":"0"}},"hostname":""}"#;
+        let found: Value = serde_json::from_slice(&for_the_library(json, "/process").unwrap()).unwrap();
+        let expected = serde_json::json!({
+            "process": {
+                "env": ["SCHED_FLAG_DL_OVERRUN"], "scheduler": { "flags": ["SCHED_FLAG_D_L_OVERRUN"] },
+                "execCPUAffinity": { "initial": null, "final": "0" },
+            },
+            "hostname": "",
+        });
+        assert_eq!(found, expected);
+        assert_eq!(for_the_library(br#"{"process":{"scheduler":{"flags":["x"]}}}"#, "/process"), None);
+        assert_eq!(for_the_library(b"{", ""), None);
+    }
+}

@@ -1,0 +1,224 @@
+//! Idmapped mounts: the options `idmap` and `ridmap`, `mounts[].uidMappings` and `gidMappings` (mount_setattr(2) with
+//! MOUNT_ATTR_IDMAP, Linux 5.12).
+//!
+//! The kernel takes a mapping as a user namespace, and only from who is privileged over the filesystem. That is the parent
+//! on the host, so it opens these sources before init is made, and init attaches what it finds in its copy of the memory.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, open as open_file};
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
+
+use super::options::Options;
+use super::{decorate, is_bind, name, source};
+use crate::config::Bundle;
+use crate::error::{Context as _, Result, bail, ensure};
+use crate::linux::{namespaces, rootfs_propagation, uid_mappings};
+use crate::sys::clone::{Side, fork};
+use crate::sys::fd::pidfd_send_signal;
+use crate::sys::mount::{Attributes, attr, clone_tree, set_attributes};
+
+/// The mapping of one mount.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Mapping<'a> {
+    uids: &'a [LinuxIdMapping],
+    gids: &'a [LinuxIdMapping],
+}
+
+/// The sources of the idmapped mounts, detached, with all their options but not attached anywhere.
+#[derive(Debug, Default)]
+pub struct Sources(Vec<(usize, OwnedFd)>);
+
+impl Sources {
+    /// That of the mount with this index, if it is an idmapped one.
+    pub fn of(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        self.0.iter().find(|(of, _)| *of == index).map(|(_, tree)| tree.as_fd())
+    }
+}
+
+/// A mapping is whole, for a bind mount, and there is one.
+pub fn check(spec: &Spec, mount: &Mount, options: &Options<'_>) -> Result<()> {
+    let own = own(mount);
+    for (name, mappings) in [("uidMappings", own.uids), ("gidMappings", own.gids)] {
+        if let Some(index) = mappings.iter().position(|mapping| mapping.size() == 0) {
+            bail!("{name}[{index}].size: must not be 0");
+        }
+    }
+    ensure!(own.uids.is_empty() == own.gids.is_empty(), "uidMappings and gidMappings are needed both, or none of them");
+    if !is_wanted(mount, options) {
+        return Ok(());
+    }
+    ensure!(is_bind(mount, options) && !options.remount, "an idmapped mount has to be a new bind mount");
+    ensure!(
+        !own.uids.is_empty() || namespaces::has(spec, LinuxNamespaceType::User),
+        "idmap: needs uidMappings and gidMappings where the container has no user namespace"
+    );
+    Ok(())
+}
+
+fn own(mount: &Mount) -> Mapping<'_> {
+    Mapping {
+        uids: mount.uid_mappings().as_deref().unwrap_or_default(),
+        gids: mount.gid_mappings().as_deref().unwrap_or_default(),
+    }
+}
+
+/// With mappings a mount is an idmapped one also without the option, as runc has it.
+fn is_wanted(mount: &Mount, options: &Options<'_>) -> bool {
+    options.idmap.is_some() || !own(mount).uids.is_empty()
+}
+
+/// Opens the sources of all idmapped mounts. In the parent, before it makes anything.
+pub fn open(bundle: &Bundle) -> Result<Sources> {
+    let mut sources = Sources::default();
+    let mut known = Vec::new();
+    for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
+        let options = Options::parse(mount.options().as_deref().unwrap_or_default());
+        if is_wanted(mount, &options) {
+            let tree = open_one(bundle, mount, &options, &mut known).with_context(|| name(index, mount))?;
+            sources.0.push((index, tree));
+        }
+    }
+    Ok(sources)
+}
+
+fn open_one<'a>(
+    bundle: &'a Bundle,
+    mount: &'a Mount,
+    options: &Options<'_>,
+    known: &mut Vec<(Mapping<'a>, OwnedFd)>,
+) -> Result<OwnedFd> {
+    let source = source(mount, &bundle.path);
+    let tree = clone_tree(AT_FDCWD, &source, options.bind == Some(true))
+        .with_context(|| format!("open the source {source:?}"))?;
+    part_from_host(&bundle.spec, &tree)?;
+    let wanted = match own(mount) {
+        own if own.uids.is_empty() => of_the_container(&bundle.spec),
+        own => own,
+    };
+    let place = match known.iter().position(|(mapping, _)| *mapping == wanted) {
+        Some(place) => place,
+        None => {
+            known.push((wanted, user_namespace(&bundle.spec, wanted)?));
+            known.len() - 1
+        }
+    };
+    map(&tree, &known[place].1, options.idmap == Some(true)).with_context(|| format!("id map {source:?}"))?;
+    decorate(tree.as_fd(), options)?;
+    Ok(tree)
+}
+
+/// The clone of a shared mount is a peer of the host's own: it gets what init gives the host's mounts.
+fn part_from_host(spec: &Spec, tree: &OwnedFd) -> Result<()> {
+    let propagation = rootfs_propagation::of_the_host(spec)?;
+    if propagation == MsFlags::MS_SHARED || !namespaces::has(spec, LinuxNamespaceType::Mount) {
+        return Ok(());
+    }
+    let attributes = Attributes { propagation: propagation.bits(), ..Attributes::default() };
+    set_attributes(tree.as_fd(), &attributes, true).context("part the mount from the host's")
+}
+
+fn map(tree: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let attributes = Attributes { set: attr::IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..Attributes::default() };
+    match set_attributes(tree.as_fd(), &attributes, recursive) {
+        Err(errno @ Errno::EINVAL) => Err(errno).context("does its filesystem support idmapped mounts on this kernel?"),
+        Err(errno @ Errno::EPERM) => {
+            Err(errno).context("is it idmapped already, or its filesystem another user namespace's?")
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Both lists are empty for a namespace that is joined by its path.
+fn of_the_container(spec: &Spec) -> Mapping<'_> {
+    match namespaces::path(spec, LinuxNamespaceType::User) {
+        Some(_) => Mapping { uids: &[], gids: &[] },
+        None => {
+            let (uids, gids) = uid_mappings::mappings(spec);
+            Mapping { uids, gids }
+        }
+    }
+}
+
+fn user_namespace(spec: &Spec, mapping: Mapping<'_>) -> Result<OwnedFd> {
+    match namespaces::path(spec, LinuxNamespaceType::User).filter(|_| mapping.uids.is_empty()) {
+        Some(path) => open_namespace(path),
+        None => new_namespace(mapping),
+    }
+}
+
+fn open_namespace(path: &Path) -> Result<OwnedFd> {
+    open_file(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).with_context(|| format!("open {path:?}"))
+}
+
+/// A user namespace that only carries a mapping: a process is needed to make it, and is gone when it is in hand.
+fn new_namespace(mapping: Mapping<'_>) -> Result<OwnedFd> {
+    let made = fork(CloneFlags::CLONE_NEWUSER, None, false).context("clone a user namespace for the mapping")?;
+    let Side::Parent(pid, pidfd) = made else { wait_to_be_killed() };
+    let fill = || {
+        uid_mappings::map(pid, "gid_map", "newgidmap", mapping.gids).context("gidMappings")?;
+        uid_mappings::map(pid, "uid_map", "newuidmap", mapping.uids).context("uidMappings")?;
+        open_namespace(Path::new(&format!("/proc/{pid}/ns/user")))
+    };
+    let namespace = fill();
+    // Gone already is as good.
+    let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
+    namespace
+}
+
+fn wait_to_be_killed() -> ! {
+    // Whether it works or not: who is to send the signal may be gone already, then nobody needs this process.
+    let _ = prctl::set_death_signal(Signal::SIGKILL as isize);
+    std::thread::sleep(std::time::Duration::from_secs(10));
+    crate::sys::process::exit(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(mount: &str, namespaces: &str) -> Result<()> {
+        let spec = format!(
+            r#"{{"ociVersion":"1.0.0","root":{{"path":"x"}},"linux":{{"namespaces":{namespaces}}},"mounts":[{mount}]}}"#
+        );
+        let spec: Spec = serde_json::from_str(&spec).unwrap();
+        let mount = &spec.mounts().as_ref().unwrap()[0];
+        check(&spec, mount, &Options::parse(mount.options().as_deref().unwrap_or_default()))
+    }
+
+    const MAPS: &str = r#""uidMappings":[{"containerID":0,"hostID":1,"size":1}]"#;
+
+    #[test]
+    fn a_mapping_is_whole_and_for_a_new_bind_mount() {
+        let gids = MAPS.replace("uid", "gid");
+        let bind = |rest: &str| format!(r#"{{"destination":"/m","source":"/s",{rest}}}"#);
+        let good = bind(&format!(r#""options":["bind"],{MAPS},{gids}"#));
+        checked(&good, "[]").unwrap();
+        for bad in [
+            bind(&format!(r#""options":["bind","idmap"],{MAPS}"#)),
+            bind(&format!(r#""type":"tmpfs","options":["idmap"],{MAPS},{gids}"#)),
+            bind(&format!(r#""options":["bind","remount"],{MAPS},{gids}"#)),
+            bind(&format!(r#""options":["bind"],{MAPS},{}"#, gids.replace("\"size\":1", "\"size\":0"))),
+        ] {
+            assert!(checked(&bad, "[]").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn without_a_mapping_it_is_the_containers_and_there_has_to_be_one() {
+        for option in ["idmap", "ridmap"] {
+            let mount = format!(r#"{{"destination":"/m","source":"/s","options":["bind","{option}"]}}"#);
+            assert!(checked(&mount, "[]").is_err());
+            checked(&mount, r#"[{"type":"user"}]"#).unwrap();
+        }
+    }
+}
