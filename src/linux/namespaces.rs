@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, fstat};
+use nix::unistd::geteuid;
 use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
 use super::time_offsets;
@@ -79,6 +80,14 @@ pub fn names(spec: &Spec) -> Vec<String> {
 /// The flags of these types.
 pub fn flags(names: &[String]) -> CloneFlags {
     KINDS.iter().filter(|kind| names.iter().any(|name| name == kind.1)).map(|kind| kind.2).collect()
+}
+
+/// Of these, the ones that an ordinary user has to have joined before a process is made in them.
+pub fn of_a_user(namespaces: CloneFlags) -> CloneFlags {
+    match namespaces.contains(CloneFlags::CLONE_NEWUSER) && !geteuid().is_root() {
+        true => namespaces & (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID),
+        false => CloneFlags::empty(),
+    }
 }
 
 /// Runs something whose child is born in the pid namespace of a container's init, if that is one of these.

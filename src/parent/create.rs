@@ -124,8 +124,8 @@ pub fn create(options: &Options) -> Result<Created> {
         init.run()
     };
     let init = if namespaces.joins_user() {
-        let ends = (&channel, init_channel);
-        spawn_in_user_namespace(&namespaces, &bundle.spec, (&entry, cgroup.as_ref()), ends, story)?
+        let enter = || namespaces.enter(&bundle.spec).map(|()| namespaces.clone_flags());
+        spawn_in_user_namespace(enter, (&entry, cgroup.as_ref()), (&channel, init_channel), story)?
     } else {
         let flags = namespaces.clone_flags();
         namespaces.for_child(&bundle.spec, || spawn(flags, &entry, || story(init_channel)))?

@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::close;
 use oci_spec::runtime::{Process, Spec};
 
 use super::serve::Service;
-use super::spawn::{self, spawn};
+use super::spawn::{self, spawn, spawn_in_user_namespace};
 use crate::cgroups::{self, Entry};
 use crate::error::{Context as _, Result, bail};
 use crate::init::exec::Exec;
@@ -66,26 +66,39 @@ pub fn exec(
     let (channel, far_end) = protocol::pair()?;
     let entry = cgroup.entry()?;
     exec_cpu_affinity::apply_initial(process)?;
-    let spawned = namespaces::for_child_of(&init, namespaces, || {
-        spawn(CloneFlags::empty(), &entry, || {
-            let _ = close(channel.number()); // the parent's end
-            let launch = Launch {
-                process,
-                spec,
-                filter: filter.as_ref(),
-                channel: far_end,
-                user_namespace: namespaces.contains(CloneFlags::CLONE_NEWUSER),
-                preserved_fds: options.preserved_fds,
-            };
-            let rootfs = record.mounts_before.map(|_| record.rootfs.as_path());
-            Exec { launch, id: &record.id, init: &init, namespaces, rootfs, cgroup: &entry }.run()
-        })
-    })?;
+    let user_namespace = namespaces.contains(CloneFlags::CLONE_NEWUSER);
+    // An ordinary user may join the others only from within the user namespace that owns them.
+    let by_way = namespaces::of_a_user(namespaces);
+    let story = |channel_of_program| {
+        let _ = close(channel.number()); // the parent's end
+        let launch = Launch {
+            process,
+            spec,
+            filter: filter.as_ref(),
+            channel: channel_of_program,
+            user_namespace,
+            preserved_fds: options.preserved_fds,
+        };
+        let rootfs = record.mounts_before.map(|_| record.rootfs.as_path());
+        Exec { launch, id: &record.id, init: &init, namespaces: namespaces - by_way, rootfs, cgroup: &entry }.run()
+    };
+    let spawned = if by_way.is_empty() {
+        namespaces::for_child_of(&init, namespaces, || spawn(CloneFlags::empty(), &entry, || story(far_end)))?
+    } else {
+        let enter = || {
+            // Inherited; from outside it cannot be written any more once the user namespace is entered.
+            oom_score_adj::apply(process, std::process::id() as i32)?;
+            setns(&init, by_way).context("join the container's namespaces").map(|()| CloneFlags::empty())
+        };
+        spawn_in_user_namespace(enter, (&entry, cgroup.as_ref()), (&channel, far_end), story)?
+    };
     let adopted = matches!(entry, Entry::Adopted);
     drop(entry);
 
     let accompany = || -> Result<Option<OwnedFd>> {
-        oom_score_adj::apply(process, spawned.pid)?;
+        if by_way.is_empty() {
+            oom_score_adj::apply(process, spawned.pid)?;
+        }
         if adopted {
             cgroup.attach(spawned.pid)?;
             channel.send(ToInit::Placed)?;

@@ -9,12 +9,10 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use oci_spec::runtime::Spec;
 
 use super::serve::how_it_died;
 use crate::cgroups::{Entry, Manager};
 use crate::error::{Context as _, Result, anyhow, one_line, words};
-use crate::linux::namespaces::Namespaces;
 use crate::protocol::{self, ToParent};
 use crate::sys::clone::{Side, fork};
 
@@ -40,17 +38,16 @@ pub fn spawn(namespaces: CloneFlags, cgroup: &Entry, story: impl FnOnce()) -> Re
     }
 }
 
-/// Makes init by way of a user namespace that is there already: a process in the cgroup joins it, makes init with the new
-/// namespaces as the parent's own child (CLONE_PARENT), says who that is, and ends.
+/// Makes a process by way of a user namespace that is there already: one in the cgroup enters it, which says what is to be
+/// new beside it, makes the process as the parent's own child (CLONE_PARENT), says who that is, and ends.
 pub fn spawn_in_user_namespace(
-    namespaces: &Namespaces,
-    spec: &Spec,
+    enter: impl FnOnce() -> Result<CloneFlags>,
     (entry, cgroup): (&Entry, &dyn Manager),
     (channel, far_end): (&protocol::Parent, protocol::Init),
     story: impl FnOnce(protocol::Init),
 ) -> Result<Process> {
     let between = spawn(CloneFlags::empty(), entry, || {
-        match make_init(namespaces, spec) {
+        match make_init(enter) {
             Ok(Side::Child) => story(far_end),
             Ok(Side::Parent(pid, pidfd)) => drop(far_end.send(&ToParent::Born(pidfd, pid))),
             // The parent, if it is still there, prints it.
@@ -69,13 +66,12 @@ pub fn spawn_in_user_namespace(
     init
 }
 
-fn make_init(namespaces: &Namespaces, spec: &Spec) -> Result<Side> {
+fn make_init(enter: impl FnOnce() -> Result<CloneFlags>) -> Result<Side> {
     let explain = |errno| anyhow!("prctl: {}", words(Errno::from_raw(errno)));
     prctl::set_death_signal(Signal::SIGKILL as isize).map_err(explain)?;
     // Who is in these namespaces already could otherwise look into this process, and init, before they are confined
     // (CVE-2016-9962).
     prctl::set_dumpable(false).map_err(explain)?;
-    namespaces.enter(spec)?;
-    let flags = namespaces.clone_flags();
+    let flags = enter()?;
     fork(flags, None, true).with_context(|| format!("clone with {flags:?}"))
 }
