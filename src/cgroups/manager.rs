@@ -1,6 +1,6 @@
 //! The trait that the stages use, and the one place that chooses who implements it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::layout::{self, Layout};
 use super::v1::V1;
 use super::v2::V2;
+use super::wanted::Wanted;
 use super::{check, path, systemd};
 use crate::error::{Context as _, Result, bail};
 
@@ -143,16 +144,11 @@ pub trait Manager {
 /// Works out where the container's cgroup is; creates nothing. With cgroupfs an absolute `linux.cgroupsPath` is below
 /// the mount point, a relative one below the runtime's own cgroup, none is `<id>` there; with systemd it is
 /// `slice:prefix:name`, and annotations may add to the unit's properties.
-pub fn place(
-    kind: Kind,
-    cgroups_path: Option<&Path>,
-    id: &str,
-    annotations: Option<&HashMap<String, String>>,
-) -> Result<Box<dyn Manager>> {
-    let asked = cgroups_path.filter(|path| !path.as_os_str().is_empty());
+pub fn place(wanted: &Wanted<'_>) -> Result<Box<dyn Manager>> {
+    let &Wanted { kind, path: asked, id, .. } = wanted;
     match kind {
         Kind::Disabled => return Ok(Box::new(NoCgroup::new(kind))),
-        Kind::Systemd => return Ok(Box::new(systemd::place(asked, id, annotations)?)),
+        Kind::Systemd => return Ok(Box::new(systemd::place(wanted)?)),
         Kind::Cgroupfs => {}
     }
     let inner = path::clean(asked.unwrap_or(Path::new(id)));
@@ -169,7 +165,7 @@ pub fn place(
         Layout::V2 { root } => {
             let dir = path::v2(root, &inner)?;
             let placement = Placement { kind, paths: BTreeMap::from([(String::new(), dir)]), unit: None };
-            Ok(Box::new(V2::new(placement, root.clone(), asked.is_some())))
+            Ok(Box::new(V2::new(placement, root.clone(), asked.is_some()).owned_by(wanted.owner)))
         }
         Layout::None => bail!("linux.cgroupsPath: no cgroup file system is mounted at /sys/fs/cgroup"),
     }
@@ -260,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_container_without_a_cgroup_takes_devices_but_no_limits() {
-        let manager = place(Kind::Disabled, Some(Path::new("/x")), "x", None).unwrap();
+        let manager = place(&Wanted::at(Kind::Disabled, Some(Path::new("/x")), "x")).unwrap();
         let mut resources: LinuxResources =
             serde_json::from_str(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#).unwrap();
         manager.apply(&resources).unwrap();
@@ -273,7 +269,7 @@ mod tests {
     #[test]
     fn the_root_of_the_hierarchy_is_nobodys_cgroup() {
         for path in ["/", "..", "/a/../.."] {
-            let error = place(Kind::Cgroupfs, Some(Path::new(path)), "x", None).err().expect("refused");
+            let error = place(&Wanted::at(Kind::Cgroupfs, Some(Path::new(path)), "x")).err().expect("refused");
             assert!(one_line(&error).starts_with("linux.cgroupsPath: "), "{}", one_line(&error));
         }
     }
@@ -284,7 +280,7 @@ mod tests {
     fn as_nobody() {
         assert!(!nix::unistd::geteuid().is_root());
         let id = "tare-test-nobody";
-        let mut manager = place(Kind::Cgroupfs, None, id, None).unwrap();
+        let mut manager = place(&Wanted::at(Kind::Cgroupfs, None, id)).unwrap();
         manager.create(None).unwrap();
         assert!(manager.placement().paths.is_empty(), "{:?}", manager.placement());
         assert!(matches!(manager.entry().unwrap(), Entry::Nothing));
@@ -292,10 +288,10 @@ mod tests {
         let limited: LinuxResources = serde_json::from_str(r#"{"pids":{"limit":5}}"#).unwrap();
         let line = one_line(&manager.apply(&limited).unwrap_err());
         assert!(line.starts_with("linux.resources.pids: "), "{line}");
-        let mut explicit = place(Kind::Cgroupfs, Some(Path::new("/tare-test-nobody")), id, None).unwrap();
+        let mut explicit = place(&Wanted::at(Kind::Cgroupfs, Some(Path::new("/tare-test-nobody")), id)).unwrap();
         let line = one_line(&explicit.create(None).unwrap_err());
         assert!(line.starts_with("linux.cgroupsPath: mkdir ") && line.ends_with("Permission denied"), "{line}");
-        let mut limiting = place(Kind::Cgroupfs, None, id, None).unwrap();
+        let mut limiting = place(&Wanted::at(Kind::Cgroupfs, None, id)).unwrap();
         assert!(limiting.create(Some(&limited)).and_then(|()| limiting.apply(&limited)).is_err());
     }
 

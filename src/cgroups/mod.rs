@@ -14,8 +14,10 @@ mod systemd;
 mod tree;
 mod v1;
 mod v2;
+mod wanted;
 
 pub use check::check;
 pub use device_rules::deny_by_default;
 pub use layout::{Hierarchy, Layout, layout, unified};
 pub use manager::{Entry, Kind, Manager, Placement, place, reopen};
+pub use wanted::Wanted;

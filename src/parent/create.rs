@@ -11,7 +11,7 @@ use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResource
 
 use super::serve::Service;
 use super::spawn::{Process, spawn, spawn_in_user_namespace};
-use crate::cgroups::{self, Entry, Kind, Manager, Placement};
+use crate::cgroups::{self, Entry, Kind, Manager, Placement, Wanted};
 use crate::config::{self, Bundle};
 use crate::error::{Context as _, Result, anyhow, one_line};
 use crate::hooks::{self, Point};
@@ -78,8 +78,7 @@ pub fn create(options: &Options) -> Result<Created> {
 
     let (container, lock) = Container::create(&options.root, &options.id)?;
     let mut undo = Undo::new(&container);
-    let mut cgroup =
-        cgroups::place(options.cgroups, cgroups_path(&bundle.spec), &options.id, bundle.spec.annotations().as_ref())?;
+    let mut cgroup = cgroups::place(&Wanted::of(&bundle.spec, options.cgroups, &options.id))?;
     // Before it is recorded as ours: from then on whatever is in it may be killed.
     cgroup.check_unused()?;
     let mut record = record_of(&bundle, &options.id, cgroup.placement().clone())?;
@@ -178,10 +177,6 @@ pub fn create(options: &Options) -> Result<Created> {
 pub fn prepare_filter(spec: &Spec, root: &Path) -> Result<Option<Filter>> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
     seccomp::prepare(profile, Some(&root.join(".cache/seccomp"))).map(Some).context("linux.seccomp")
-}
-
-fn cgroups_path(spec: &Spec) -> Option<&Path> {
-    spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref())
 }
 
 /// Without the property there are no limits, but the devices are denied all the same.

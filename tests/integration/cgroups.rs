@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::cgroup_tree::{has_v1, hierarchies, named, v1_dir};
 use crate::container::Container;
-use crate::runtime::{need_cgroupfs, only_tare, skip};
+use crate::linux::uid_mappings::mapped;
+use crate::runtime::{need_cgroupfs, need_root, only_tare, skip};
 
 /// Ends the test where the controller has no v1 hierarchy.
 macro_rules! need_v1 {
@@ -16,6 +17,43 @@ macro_rules! need_v1 {
             skip!("the v1 {} controller is not here", $controller);
         }
     };
+}
+
+/// Ends the test where cgroup v2 is not the only hierarchy.
+macro_rules! need_v2 {
+    () => {
+        if hierarchies().iter().any(|hierarchy| !hierarchy.v2) {
+            skip!("there is no cgroup v2 alone here");
+        }
+    };
+}
+
+/// What the program reads and does in its own cgroup, as root of a user namespace.
+fn as_root_inside(options: serde_json::Value) -> Container {
+    let mut c = mapped(
+        "cd /sys/fs/cgroup; stat -c %u . cgroup.procs cgroup.subtree_control memory.max
+         mkdir inner 2>/dev/null && echo $$ >inner/cgroup.procs && echo moved",
+    );
+    let mounts = c.config["mounts"].as_array_mut().expect("a list");
+    let cgroup = mounts.iter_mut().find(|mount| mount["type"] == "cgroup").expect("a cgroup mount");
+    cgroup["options"] = options;
+    c
+}
+
+#[test]
+fn a_writable_cgroup_belongs_to_the_containers_user_but_not_its_limits() {
+    need_v2!();
+    need_root!("an ordinary user's cgroup is the user's anyway");
+    let c = as_root_inside(json!(["nosuid", "noexec", "nodev"]));
+    c.run().ok().prints("0\n0\n0\n65534\nmoved\n");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_read_only_cgroup_stays_the_hosts() {
+    need_v2!();
+    need_root!("an ordinary user's cgroup is the user's anyway");
+    as_root_inside(json!(["ro"])).run().code(1).prints("65534\n65534\n65534\n65534\n");
 }
 
 fn sleeping_with(resource: &str, value: Value) -> Container {

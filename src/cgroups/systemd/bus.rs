@@ -4,14 +4,16 @@ use std::collections::VecDeque;
 use std::env;
 use std::fmt;
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::geteuid;
 
 use super::wire::{self, FIXED, Message, Method, Writer};
-use crate::error::{Context as _, Error, Result, anyhow, bail};
+use crate::error::{Context as _, Error, Result, anyhow, bail, ensure};
 
 const NAME: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -103,14 +105,17 @@ impl Bus {
         Ok(())
     }
 
-    /// Byte by byte: what comes after the line is a message.
+    /// Not a byte more: what comes after the line is a message.
     fn read_line(&mut self) -> Result<String> {
         const LONGEST: usize = 512;
         let mut line = Vec::new();
-        let mut byte = [0];
-        while !line.ends_with(b"\r\n") && line.len() < LONGEST {
-            self.stream.read_exact(&mut byte).context("authentication")?;
-            line.push(byte[0]);
+        while !line.ends_with(b"\n") && line.len() < LONGEST {
+            let mut seen = [0; LONGEST];
+            let length = recv(self.stream.as_raw_fd(), &mut seen, MsgFlags::MSG_PEEK).context("authentication")?;
+            ensure!(length > 0, "authentication: it has closed the connection");
+            let end = seen[..length].iter().position(|byte| *byte == b'\n').map_or(length, |at| at + 1);
+            self.stream.read_exact(&mut seen[..end]).context("authentication")?;
+            line.extend_from_slice(&seen[..end]);
         }
         Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
     }

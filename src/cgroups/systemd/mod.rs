@@ -12,7 +12,7 @@ mod unit;
 mod wire;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
@@ -20,6 +20,7 @@ use oci_spec::runtime::LinuxResources;
 use super::layout::{self, Layout};
 use super::manager::{Entry, Kind, Manager, Placement};
 use super::v2::{self, V2};
+use super::wanted::Wanted;
 use crate::error::{Context as _, Result, bail, one_line};
 use bus::{Bus, Session};
 use properties::Version;
@@ -38,11 +39,7 @@ pub(super) struct Systemd {
 }
 
 /// Where a container's scope will be; connects to the user's systemd if it is theirs, whose own cgroup is above it.
-pub(super) fn place(
-    cgroups_path: Option<&Path>,
-    id: &str,
-    annotations: Option<&HashMap<String, String>>,
-) -> Result<Systemd> {
+pub(super) fn place(wanted: &Wanted<'_>) -> Result<Systemd> {
     if !Path::new("/run/systemd/system").is_dir() {
         bail!("--systemd-cgroup: systemd not running on this host, cannot use systemd cgroups manager");
     }
@@ -51,9 +48,9 @@ pub(super) fn place(
     };
     let session = session();
     let default_slice = if session == Session::User { "user.slice" } else { "system.slice" };
-    let unit = Unit::of(cgroups_path, id, default_slice)?;
-    let mut start = vec![("Description".to_owned(), Value::Text(format!("tare container {id}")))];
-    start.extend(annotation::properties(annotations)?);
+    let unit = Unit::of(wanted.path, wanted.id, default_slice)?;
+    let mut start = vec![("Description".to_owned(), Value::Text(format!("tare container {}", wanted.id)))];
+    start.extend(annotation::properties(wanted.annotations)?);
     let mut bus = None;
     let mut dir = root.clone();
     if session == Session::User {
@@ -65,7 +62,7 @@ pub(super) fn place(
         Placement { kind: Kind::Systemd, paths: BTreeMap::from([(String::new(), dir)]), unit: Some(unit.name.clone()) };
     Ok(Systemd {
         unit,
-        cgroup: V2::new(placement, root.clone(), true),
+        cgroup: V2::new(placement, root.clone(), true).owned_by(wanted.owner),
         session,
         bus: RefCell::new(bus),
         start: Some(start),

@@ -1,3 +1,4 @@
+use crate::cgroups::Wanted;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -20,7 +21,7 @@ impl Own {
             return None;
         }
         let path = format!("/tare-test-{}-{name}/x", std::process::id());
-        let manager = place(Kind::Cgroupfs, Some(Path::new(&path)), "unused", None).unwrap();
+        let manager = place(&Wanted::at(Kind::Cgroupfs, Some(Path::new(&path)), "unused")).unwrap();
         Some(Self { manager, children: Vec::new() })
     }
 
@@ -84,7 +85,7 @@ fn every_hierarchy_gets_a_directory_that_a_thread_can_enter() {
     let path = format!("/tare-test-{}-enter/x", std::process::id());
     let v1 = inside.lines().filter(|line| !line.starts_with("0::"));
     assert!(v1.clone().count() > 0 && v1.clone().all(|line| line.ends_with(&path)), "{inside}");
-    let root = place(Kind::Cgroupfs, Some(Path::new("/tare-test-none")), "x", None).unwrap();
+    let root = place(&Wanted::at(Kind::Cgroupfs, Some(Path::new("/tare-test-none")), "x")).unwrap();
     assert!(!root.exists() && own.manager.exists());
     root.destroy().unwrap();
 }
@@ -261,7 +262,7 @@ fn how_long_it_takes() {
     let resources: LinuxResources = serde_json::from_str(json).unwrap();
     let mut spent = [std::time::Duration::ZERO; 6];
     let start = Instant::now();
-    (0..ROUNDS).for_each(|_| drop(place(Kind::Cgroupfs, Some(Path::new("/x")), "x", None).unwrap()));
+    (0..ROUNDS).for_each(|_| drop(place(&Wanted::at(Kind::Cgroupfs, Some(Path::new("/x")), "x")).unwrap()));
     println!("place, with the layout known: {:?}", start.elapsed() / ROUNDS);
     for _ in 0..ROUNDS {
         let mut lap = Instant::now();

@@ -8,6 +8,7 @@ mod freezer;
 pub(super) mod hugetlb;
 pub(super) mod io;
 pub(super) mod memory;
+mod owner;
 mod unified;
 
 use std::cell::Cell;
@@ -69,11 +70,29 @@ pub(super) struct V2 {
     explicit: bool,
     /// Done in [`Manager::apply_devices`]: not to be done again by [`Manager::apply`].
     devices_done: Cell<bool>,
+    /// Who is to own it, if not the caller.
+    owner: Option<u32>,
 }
 
 impl V2 {
     pub(super) fn new(placement: Placement, root: PathBuf, explicit: bool) -> Self {
-        Self { placement, root, explicit, devices_done: Cell::new(false) }
+        Self { placement, root, explicit, devices_done: Cell::new(false), owner: None }
+    }
+
+    /// To be owned by a user of the host.
+    pub(super) fn owned_by(self, owner: Option<u32>) -> Self {
+        Self { owner, ..self }
+    }
+
+    /// Somebody else's ids are not an ordinary user's to give to.
+    fn set_owner(&self, dir: &Path) -> Result<()> {
+        match self.owner.map_or(Ok(()), |owner| owner::set(dir, owner)) {
+            Err(error) if no_permission(&error) => {
+                log::debug!("{}", crate::error::one_line(&error));
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn dir(&self) -> Option<&Path> {
@@ -85,13 +104,15 @@ impl V2 {
             self.check_unused()?;
         }
         controllers::enable_all(&self.root, dir)?;
-        controllers::settle_type(dir, resources)
+        controllers::settle_type(dir, resources)?;
+        self.set_owner(dir)
     }
 
     /// Takes over a cgroup that systemd has made around its first process.
     pub(super) fn adopt(&self) -> Result<()> {
         let Some(dir) = self.dir() else { return Ok(()) };
-        controllers::enable_all(&self.root, dir).context("linux.cgroupsPath")
+        controllers::enable_all(&self.root, dir).context("linux.cgroupsPath")?;
+        self.set_owner(dir)
     }
 
     /// `memory.checkBeforeUpdate`, for who passes the limits on before they are written here.
