@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Context as _, Error, Result, anyhow, bail, ensure};
 use crate::linux::{
-    devices, masked_paths, memory_policy, namespaces, personality, readonly_paths, rootfs_propagation, seccomp, sysctl,
-    time_offsets, uid_mappings,
+    devices, masked_paths, memory_policy, namespaces, net_devices, personality, readonly_paths, rootfs_propagation,
+    seccomp, sysctl, time_offsets, uid_mappings,
 };
 use crate::{cgroups, hooks, hostname, mounts, process, root};
 
@@ -102,6 +102,7 @@ fn check(spec: &Spec) -> Result<()> {
         cgroups::check(resources)?;
     }
     readonly_paths::check(spec)?;
+    net_devices::check(spec)?;
     personality::check(spec)?;
     memory_policy::check(spec)?;
     match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
@@ -117,7 +118,6 @@ fn check_built(spec: &Spec) -> Result<()> {
     let asked = [
         ("linux.mountLabel", linux.is_some_and(|linux| given(linux.mount_label()))),
         ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
-        ("linux.netDevices", linux.is_some_and(|linux| linux.net_devices().is_some())),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((property, _)) => bail!("{property}: is not supported yet"),

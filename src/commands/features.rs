@@ -38,7 +38,7 @@ const BUILT: Built = Built {
     intel_rdt_schemata: false,
     intel_rdt_monitoring: false,
     idmap: true,
-    net_devices: false,
+    net_devices: true,
 };
 
 const HOOKS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];

@@ -5,6 +5,7 @@ pub mod loopback;
 pub mod masked_paths;
 pub mod memory_policy;
 pub mod namespaces;
+pub mod net_devices;
 pub mod number_list;
 pub mod personality;
 pub mod readonly_paths;

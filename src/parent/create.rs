@@ -19,7 +19,7 @@ use crate::init::create::Init;
 use crate::init::program::Launch;
 use crate::linux::namespaces::{self, Namespaces, is_new};
 use crate::linux::seccomp::{self, Filter};
-use crate::linux::uid_mappings;
+use crate::linux::{net_devices, uid_mappings};
 use crate::mounts::idmap;
 use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
@@ -138,6 +138,7 @@ pub fn create(options: &Options) -> Result<Created> {
     } else if namespaces.joins_user() {
         uid_mappings::check_joined(&bundle.spec, init.pid)?;
     }
+    net_devices::apply(&bundle.spec, &namespaces, init.pid)?;
     record.init_process_pid = init.pid;
     record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();
     container.save(&record)?;

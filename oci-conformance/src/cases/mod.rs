@@ -14,6 +14,7 @@ mod lifecycle;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod paths;
 mod personality;
 mod process;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<&'static Case> {
         annotations::CASES,
         namespaces::CASES,
         devices::CASES,
+        net_devices::CASES,
         cgroups::CASES,
         sysctl::CASES,
         seccomp::CASES,

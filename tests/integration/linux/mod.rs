@@ -3,6 +3,7 @@
 mod devices;
 mod memory_policy;
 mod namespaces;
+mod net_devices;
 mod personality;
 mod seccomp;
 mod sysctl;
