@@ -147,13 +147,15 @@ mod tests {
     #[test]
     fn the_kernel_answers_a_dump_and_refuses_in_its_own_words() {
         let mut socket = Socket::open().unwrap();
-        let links = socket.dump(Message::new(libc::RTM_GETLINK, &[0; 16], &[])).unwrap();
-        let names: Vec<_> = links.iter().flat_map(|body| attributes(body, 16).find(|(kind, _)| *kind == 3)).collect();
-        assert!(names.contains(&(3, b"lo\0")), "{names:?}");
+        let has_loopback = |socket: &mut Socket| {
+            let links = socket.dump(Message::new(libc::RTM_GETLINK, &[0; 16], &[])).unwrap();
+            links.iter().any(|body| attributes(body, 16).any(|attribute| attribute == (3, b"lo\0")))
+        };
+        assert!(has_loopback(&mut socket));
         let header = [0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0];
         let error = socket.change(Message::new(libc::RTM_NEWLINK, &header, &[]), 0).unwrap_err();
         assert!(crate::error::errno(&error).is_some(), "{error:#}");
         // The conversation goes on in step.
-        assert_eq!(socket.dump(Message::new(libc::RTM_GETLINK, &[0; 16], &[])).unwrap().len(), links.len());
+        assert!(has_loopback(&mut socket));
     }
 }
