@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Context as _, Error, Result, anyhow, bail, ensure};
 use crate::linux::{
-    devices, masked_paths, memory_policy, namespaces, net_devices, personality, readonly_paths, rootfs_propagation,
-    seccomp, sysctl, time_offsets, uid_mappings,
+    devices, intel_rdt, masked_paths, memory_policy, namespaces, net_devices, personality, readonly_paths,
+    rootfs_propagation, seccomp, sysctl, time_offsets, uid_mappings,
 };
 use crate::{cgroups, hooks, hostname, mounts, process, root};
 
@@ -103,6 +103,7 @@ fn check(spec: &Spec) -> Result<()> {
     }
     readonly_paths::check(spec)?;
     net_devices::check(spec)?;
+    intel_rdt::check(spec)?;
     personality::check(spec)?;
     memory_policy::check(spec)?;
     match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
@@ -115,10 +116,7 @@ fn check(spec: &Spec) -> Result<()> {
 fn check_built(spec: &Spec) -> Result<()> {
     let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     let linux = spec.linux().as_ref();
-    let asked = [
-        ("linux.mountLabel", linux.is_some_and(|linux| given(linux.mount_label()))),
-        ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
-    ];
+    let asked = [("linux.mountLabel", linux.is_some_and(|linux| given(linux.mount_label())))];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((property, _)) => bail!("{property}: is not supported yet"),
         None => Ok(()),

@@ -15,5 +15,5 @@ mod v2;
 
 pub use check::check;
 pub use device_rules::deny_by_default;
-pub use layout::{Hierarchy, Layout, layout, unified};
+pub use layout::{Hierarchy, Layout, layout, unescape, unified};
 pub use manager::{Entry, Kind, Manager, Placement, place, reopen};

@@ -34,9 +34,9 @@ const BUILT: Built = Built {
     cgroup_rdma: true,
     apparmor: true,
     selinux: false,
-    intel_rdt: false,
-    intel_rdt_schemata: false,
-    intel_rdt_monitoring: false,
+    intel_rdt: true,
+    intel_rdt_schemata: true,
+    intel_rdt_monitoring: true,
     idmap: true,
     net_devices: true,
 };

@@ -9,6 +9,7 @@ mod features;
 mod hook_failures;
 mod hooks;
 mod hostname;
+mod intel_rdt;
 mod kill;
 mod lifecycle;
 mod mount_options;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<&'static Case> {
         annotations::CASES,
         namespaces::CASES,
         devices::CASES,
+        intel_rdt::CASES,
         net_devices::CASES,
         cgroups::CASES,
         sysctl::CASES,

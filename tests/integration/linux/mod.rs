@@ -1,6 +1,7 @@
 //! `linux.*`
 
 mod devices;
+mod intel_rdt;
 mod memory_policy;
 mod namespaces;
 mod net_devices;
