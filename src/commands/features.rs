@@ -33,7 +33,7 @@ const BUILT: Built = Built {
     cgroup_systemd_user: false,
     cgroup_rdma: true,
     apparmor: true,
-    selinux: false,
+    selinux: true,
     intel_rdt: true,
     intel_rdt_schemata: true,
     intel_rdt_monitoring: true,

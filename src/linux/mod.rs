@@ -5,6 +5,7 @@ pub mod intel_rdt;
 pub mod loopback;
 pub mod masked_paths;
 pub mod memory_policy;
+pub mod mount_label;
 pub mod namespaces;
 pub mod net_devices;
 pub mod number_list;
