@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Context as _, Error, Result, anyhow, bail, ensure};
 use crate::linux::{
-    devices, masked_paths, memory_policy, namespaces, personality, readonly_paths, rootfs_propagation, seccomp, sysctl,
-    time_offsets, uid_mappings,
+    devices, intel_rdt, masked_paths, memory_policy, mount_label, namespaces, net_devices, personality, readonly_paths,
+    rootfs_propagation, seccomp, sysctl, time_offsets, uid_mappings,
 };
 use crate::{cgroups, hooks, hostname, mounts, process, root};
 
@@ -84,7 +84,6 @@ fn check_version(version: &str) -> Result<()> {
 }
 
 fn check(spec: &Spec) -> Result<()> {
-    check_built(spec)?;
     let keys = || spec.annotations().iter().flat_map(|annotations| annotations.keys());
     ensure!(!keys().any(String::is_empty), "annotations: a key must not be an empty string");
     namespaces::check(spec)?;
@@ -102,25 +101,13 @@ fn check(spec: &Spec) -> Result<()> {
         cgroups::check(resources)?;
     }
     readonly_paths::check(spec)?;
+    net_devices::check(spec)?;
+    intel_rdt::check(spec)?;
+    mount_label::check(spec)?;
     personality::check(spec)?;
     memory_policy::check(spec)?;
     match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
         Some(profile) => seccomp::check(profile).context("linux.seccomp"),
-        None => Ok(()),
-    }
-}
-
-/// What this version does not build is refused: to run without what was asked for would be worse.
-fn check_built(spec: &Spec) -> Result<()> {
-    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let linux = spec.linux().as_ref();
-    let asked = [
-        ("linux.mountLabel", linux.is_some_and(|linux| given(linux.mount_label()))),
-        ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
-        ("linux.netDevices", linux.is_some_and(|linux| linux.net_devices().is_some())),
-    ];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((property, _)) => bail!("{property}: is not supported yet"),
         None => Ok(()),
     }
 }

@@ -180,7 +180,7 @@ fn v1_mount(line: &str) -> Option<(String, String, &str)> {
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> String {
+pub fn unescape(field: &str) -> String {
     let mut text = String::with_capacity(field.len());
     let mut parts = field.split('\\');
     text.push_str(parts.next().unwrap_or_default());

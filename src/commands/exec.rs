@@ -50,7 +50,6 @@ fn start(root: PathBuf, args: cli::Exec) -> Result<i32> {
 
 /// The process of the file, or the container's own with what the flags change.
 fn process_of(args: &cli::Exec, spec: &Spec) -> Result<Process> {
-    ensure!(args.process_label.is_none(), "--process-label: is not supported yet");
     if let Some(path) = &args.process {
         let mut process = read(path)?;
         inherit(&mut process, spec);
@@ -68,6 +67,9 @@ fn process_of(args: &cli::Exec, spec: &Spec) -> Result<Process> {
     if args.no_new_privs {
         process.set_no_new_privileges(Some(true));
     }
+    if let Some(label) = &args.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
     if let Some(profile) = &args.apparmor {
         process.set_apparmor_profile(Some(profile.clone()));
     }
@@ -82,9 +84,17 @@ fn read(path: &Path) -> Result<Process> {
     config::parse_process(&json).with_context(|| format!("--process {path:?}"))
 }
 
-/// How the container's own process is scheduled is how all of it is, unless the new one says something (runc has it so).
+/// How the container's own process is confined and scheduled is how all of it is, unless the new one says something else
+/// (runc has it so).
 fn inherit(process: &mut Process, spec: &Spec) {
     let Some(own) = spec.process() else { return };
+    let is_none = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
+    if is_none(process.selinux_label()) {
+        process.set_selinux_label(own.selinux_label().clone());
+    }
+    if is_none(process.apparmor_profile()) {
+        process.set_apparmor_profile(own.apparmor_profile().clone());
+    }
     if process.scheduler().is_none() {
         process.set_scheduler(own.scheduler().clone());
     }
@@ -173,6 +183,23 @@ mod tests {
         assert!(sets.effective().as_ref().unwrap().contains(&Capability::SysAdmin));
         assert!(sets.effective().as_ref().unwrap().contains(&Capability::Kill));
         assert!(sets.inheritable().as_ref().is_none_or(|set| set.is_empty()));
+    }
+
+    #[test]
+    fn labels_are_the_flags_or_the_containers_own() {
+        let mut spec = spec();
+        let own = spec.process_mut().as_mut().unwrap();
+        own.set_selinux_label(Some("own_t".into())).set_apparmor_profile(Some("own".into()));
+        let process = process_of(&flags(&["--process-label", "other_t"]), &spec).unwrap();
+        assert_eq!(process.selinux_label().as_deref(), Some("other_t"));
+        assert_eq!(process.apparmor_profile().as_deref(), Some("own"));
+        let mut process = Process::default();
+        inherit(&mut process, &spec);
+        assert_eq!(process.selinux_label().as_deref(), Some("own_t"));
+        assert_eq!(process.apparmor_profile().as_deref(), Some("own"));
+        process.set_apparmor_profile(Some("other".into()));
+        inherit(&mut process, &spec);
+        assert_eq!(process.apparmor_profile().as_deref(), Some("other"));
     }
 
     #[test]

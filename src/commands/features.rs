@@ -33,12 +33,12 @@ const BUILT: Built = Built {
     cgroup_systemd_user: false,
     cgroup_rdma: true,
     apparmor: true,
-    selinux: false,
-    intel_rdt: false,
-    intel_rdt_schemata: false,
-    intel_rdt_monitoring: false,
+    selinux: true,
+    intel_rdt: true,
+    intel_rdt_schemata: true,
+    intel_rdt_monitoring: true,
     idmap: true,
-    net_devices: false,
+    net_devices: true,
 };
 
 const HOOKS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];

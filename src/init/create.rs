@@ -15,10 +15,11 @@ use crate::error::{Context as _, Result, one_line};
 use crate::hooks::{self, Point};
 use crate::hostname;
 use crate::linux::{
-    devices, loopback, masked_paths, namespaces, namespaces::Namespaces, readonly_paths, rootfs_propagation, sysctl,
+    devices, loopback, masked_paths, mount_label, namespaces, namespaces::Namespaces, readonly_paths,
+    rootfs_propagation, sysctl,
 };
 use crate::mounts::{self, idmap};
-use crate::process::{apparmor_profile, args, cwd, terminal};
+use crate::process::{apparmor_profile, args, cwd, selinux_label, terminal};
 use crate::protocol::{ToInit, ToParent};
 use crate::root::{Rootfs, on_host, pivot, readonly};
 use crate::state::{Container, Record, gate::Gate};
@@ -104,6 +105,7 @@ impl Init<'_> {
     fn lead_a_session(&self) -> Result<()> {
         setsid().context("setsid")?;
         if !self.no_new_keyring {
+            selinux_label::apply_to_keyring(self.launch.process)?;
             keyring::join(&self.record.id)?;
         }
         Ok(())
@@ -115,6 +117,7 @@ impl Init<'_> {
             bundle: &self.bundle.path,
             cgroup_namespace: namespaces::has(&self.bundle.spec, LinuxNamespaceType::Cgroup),
             placement: &self.record.cgroup,
+            label: mount_label::of(&self.bundle.spec),
             idmapped: self.idmapped,
         }
     }

@@ -13,7 +13,7 @@ use super::keyring;
 use super::program::Launch;
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, bail, one_line};
-use crate::process::{apparmor_profile, args, exec_cpu_affinity, terminal};
+use crate::process::{apparmor_profile, args, exec_cpu_affinity, selinux_label, terminal};
 use crate::protocol::ToParent;
 use crate::root::{Rootfs, on_host};
 use crate::sys;
@@ -53,6 +53,7 @@ impl Exec<'_> {
         self.launch.become_root_of_the_user_namespace()?;
         self.launch.outlive_the_parent()?;
         setsid().context("setsid")?;
+        selinux_label::apply_to_keyring(process)?;
         keyring::join(self.id)?;
         let terminal = self.open_terminal()?;
         apparmor_profile::apply(process)?;

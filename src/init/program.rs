@@ -12,7 +12,9 @@ use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, anyhow, bail, words};
 use crate::linux::seccomp::Filter;
 use crate::linux::{memory_policy, personality};
-use crate::process::{args, capabilities, cwd, env, io_priority, no_new_privileges, rlimits, scheduler, user};
+use crate::process::{
+    args, capabilities, cwd, env, io_priority, no_new_privileges, rlimits, scheduler, selinux_label, user,
+};
 use crate::protocol::{self, ToInit, ToParent};
 use crate::sys;
 
@@ -73,6 +75,7 @@ impl Launch<'_> {
         io_priority::apply(self.process)?;
         personality::apply(self.spec)?;
         memory_policy::apply(self.spec)?;
+        selinux_label::apply(self.process)?;
         self.limit_resources()?;
         self.close_descriptors()?;
         let inside = cwd::enter(self.process)?;

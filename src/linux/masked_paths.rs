@@ -7,7 +7,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat, makedev};
 use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
-use super::namespaces;
+use super::{mount_label, namespaces};
 use crate::error::{Context as _, Result, ensure};
 use crate::mounts::filesystem;
 use crate::root::Rootfs;
@@ -24,7 +24,7 @@ pub fn check(spec: &Spec) -> Result<()> {
 /// Masks each path that is there. It happens before the host's root goes away, because the mask of a file is the host's
 /// /dev/null: the container's own could be anything (CVE-2025-31133).
 pub fn apply(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
-    let mut mask = Mask::default();
+    let mut mask = Mask { context: mount_label::option("tmpfs", mount_label::of(spec)), ..Mask::default() };
     configured(spec).try_for_each(|path| mask.hide(path, rootfs).with_context(|| format!("linux.maskedPaths {path:?}")))
 }
 
@@ -34,6 +34,8 @@ struct Mask {
     null: Option<OwnedFd>,
     /// One empty, read-only filesystem for all directories: each of its own would cost a superblock.
     directory: Option<OwnedFd>,
+    /// Its mount option of `linux.mountLabel`.
+    context: Option<String>,
 }
 
 impl Mask {
@@ -53,7 +55,9 @@ impl Mask {
             return attach(mount.as_fd(), place.as_fd()).context("attach the mask");
         }
         const SAFE: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        let empty = filesystem::open("tmpfs", "tmpfs", &["nr_blocks=1", "nr_inodes=1", "mode=755"], SAFE)?;
+        let wanted: Vec<&str> =
+            ["nr_blocks=1", "nr_inodes=1", "mode=755"].into_iter().chain(self.context.as_deref()).collect();
+        let empty = filesystem::open("tmpfs", "tmpfs", &wanted, SAFE)?;
         attach(empty.as_fd(), place.as_fd()).context("attach the mask")?;
         self.directory = Some(empty);
         Ok(())

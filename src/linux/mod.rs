@@ -1,10 +1,13 @@
 //! `linux.*` of config.json: a file a property.
 
 pub mod devices;
+pub mod intel_rdt;
 pub mod loopback;
 pub mod masked_paths;
 pub mod memory_policy;
+pub mod mount_label;
 pub mod namespaces;
+pub mod net_devices;
 pub mod number_list;
 pub mod personality;
 pub mod readonly_paths;

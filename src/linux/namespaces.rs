@@ -203,6 +203,15 @@ impl Namespaces {
         spawned
     }
 
+    /// The network namespace of init (`pid`): it may not have joined the one that it will join.
+    pub fn network(&self, pid: i32) -> Result<OwnedFd> {
+        let joined = self.joined.iter().find(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWNET);
+        match joined {
+            Some((.., fd)) => fd.try_clone().context("linux.namespaces: dup the network namespace"),
+            None => open_path(&format!("/proc/{pid}/ns/net")),
+        }
+    }
+
     /// In init, in its cgroup by now: joins what is joined by path and makes the new cgroup namespace.
     pub fn join(&self) -> Result<()> {
         // With a user namespace to join all is joined by now.
@@ -222,9 +231,21 @@ fn joining(name: &str) -> String {
     format!("linux.namespaces: join the {name} namespace")
 }
 
+/// Does something in another network namespace, and returns to the own one.
+pub fn in_network<T>(namespace: &OwnedFd, what: impl FnOnce() -> Result<T>) -> Result<T> {
+    let own = open_own("net")?;
+    setns(namespace, CloneFlags::CLONE_NEWNET).context("enter the container's network namespace")?;
+    let result = what();
+    setns(own, CloneFlags::CLONE_NEWNET).context("return to the own network namespace")?;
+    result
+}
+
 fn open_own(name: &str) -> Result<OwnedFd> {
-    let path = format!("/proc/self/ns/{name}");
-    open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+    open_path(&format!("/proc/self/ns/{name}"))
+}
+
+fn open_path(path: &str) -> Result<OwnedFd> {
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .with_context(|| format!("linux.namespaces: open {path}"))
 }
 

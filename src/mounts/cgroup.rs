@@ -12,6 +12,7 @@ use super::options::Options;
 use super::{Surroundings, decorate, destination, filesystem, place};
 use crate::cgroups::{Hierarchy, Layout, layout};
 use crate::error::{Context as _, Result, anyhow, bail, errno};
+use crate::linux::mount_label;
 use crate::sys::mount::{Attributes, attr, clone_tree, set_attributes};
 
 /// Mounts the container's view of its cgroup at `path`.
@@ -42,7 +43,9 @@ fn mount_v2(root: &Path, options: &Options<'_>, onto: &OwnedFd, around: Surround
 /// A tmpfs with a directory for each hierarchy, named as on the host, and links for controllers that share one.
 fn mount_v1(hierarchies: &[Hierarchy], options: &Options<'_>, onto: &OwnedFd, around: Surroundings<'_>) -> Result<()> {
     const SAFE: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
-    let tmpfs = filesystem::open("tmpfs", "tmpfs", &["mode=755"], SAFE | options.attributes.set & !attr::RDONLY)?;
+    let context = mount_label::option("tmpfs", around.label);
+    let wanted: Vec<&str> = ["mode=755"].into_iter().chain(context.as_deref()).collect();
+    let tmpfs = filesystem::open("tmpfs", "tmpfs", &wanted, SAFE | options.attributes.set & !attr::RDONLY)?;
     place(tmpfs.as_fd(), onto.as_fd())?;
     for hierarchy in hierarchies {
         mount_hierarchy(hierarchy, options, tmpfs.as_fd(), around)

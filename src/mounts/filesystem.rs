@@ -8,8 +8,9 @@ use nix::mount::{MsFlags, mount as mount_by_path};
 use nix::sys::stat::fstat;
 
 use super::options::Options;
-use super::{decorate, destination, place, tmpcopyup};
+use super::{Surroundings, decorate, destination, place, tmpcopyup};
 use crate::error::{Context as _, Result, anyhow, ensure};
+use crate::linux::mount_label;
 use crate::root::Rootfs;
 use crate::sys::mount::{Attributes, attr, fsopen};
 
@@ -22,20 +23,23 @@ pub fn mount(
     source: Option<&Path>,
     options: &mut Options<'_>,
     path: &Path,
-    rootfs: &Rootfs,
+    around: Surroundings<'_>,
 ) -> Result<()> {
+    let rootfs = around.rootfs;
     ensure!(fstype == "proc" || path != Path::new("/proc"), "only a filesystem of type proc can be mounted on /proc");
     let mode = if fstype == "tmpfs" { inherited_mode(options, path, rootfs)? } else { None };
     if matches!(fstype, "proc" | "sysfs") {
         check_is_directory(fstype, path, rootfs)?;
     }
     let onto = destination::directory(rootfs, path)?;
+    let context = mount_label::option(fstype, around.label);
     if options.filesystem.iter().any(|option| option.len() >= LONGEST_VALUE) {
-        return mount_with_long_values(fstype, source, options, &onto, path, rootfs);
+        return mount_with_long_values(fstype, source, options, context, &onto, path, rootfs);
     }
     let source = source.and_then(Path::to_str).unwrap_or(fstype);
     let mut wanted: Vec<&str> = options.filesystem.clone();
     wanted.extend(mode.as_deref());
+    wanted.extend(context.as_deref());
     if options.attributes.set & attr::RDONLY != 0 && !options.copy_up {
         wanted.push("ro");
     }
@@ -46,6 +50,7 @@ pub fn mount(
         tmpcopyup::copy(&onto, &mount)?;
     }
     place(mount.as_fd(), onto.as_fd())?;
+    mount_label::apply(fstype, around.label, mount.as_fd())?;
     decorate(mount.as_fd(), &Options { attributes: sealed, ..std::mem::take(options) })
 }
 
@@ -76,12 +81,14 @@ fn mount_with_long_values(
     fstype: &str,
     source: Option<&Path>,
     options: &Options<'_>,
+    context: Option<String>,
     onto: &OwnedFd,
     path: &Path,
     rootfs: &Rootfs,
 ) -> Result<()> {
     let target = format!("/proc/self/fd/{}", onto.as_raw_fd());
-    let data = options.filesystem.join(",");
+    let own = options.filesystem.iter().map(|option| option.to_string());
+    let data = own.chain(context.as_deref().map(mount_label::quoted)).collect::<Vec<_>>().join(",");
     mount_by_path(source, target.as_str(), Some(fstype), MsFlags::empty(), Some(data.as_str()))
         .with_context(|| format!("mount {fstype:?} with {data:?}"))?;
     let mounted = rootfs.find(path)?.ok_or_else(|| anyhow!("{path:?} is gone"))?;

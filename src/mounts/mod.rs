@@ -30,6 +30,8 @@ pub struct Surroundings<'a> {
     pub cgroup_namespace: bool,
     /// The container's cgroup, for a view of it without a cgroup namespace.
     pub placement: &'a crate::cgroups::Placement,
+    /// `linux.mountLabel`
+    pub label: Option<&'a str>,
     /// The sources of idmapped mounts, opened by the parent.
     pub idmapped: &'a idmap::Sources,
 }
@@ -94,7 +96,7 @@ fn mount_one(mount: &Mount, idmapped: Option<BorrowedFd<'_>>, around: Surroundin
     }
     match mount.typ().as_deref().unwrap_or_default() {
         "cgroup" | "cgroup2" => cgroup::mount(&options, &path, around),
-        fstype => filesystem::mount(fstype, mount.source().as_deref(), &mut options, &path, around.rootfs),
+        fstype => filesystem::mount(fstype, mount.source().as_deref(), &mut options, &path, around),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::init::create::Init;
 use crate::init::program::Launch;
 use crate::linux::namespaces::{self, Namespaces, is_new};
 use crate::linux::seccomp::{self, Filter};
-use crate::linux::uid_mappings;
+use crate::linux::{intel_rdt, net_devices, uid_mappings};
 use crate::mounts::idmap;
 use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
@@ -75,6 +75,7 @@ pub fn create(options: &Options) -> Result<Created> {
     let namespaces = Namespaces::open(&bundle.spec)?;
     let filter = prepare_filter(&bundle.spec, &options.root)?;
     let idmapped = idmap::open(&bundle)?;
+    let rdt = intel_rdt::place(&bundle.spec, &options.id)?;
 
     let (container, lock) = Container::create(&options.root, &options.id)?;
     let mut undo = Undo::new(&container);
@@ -82,6 +83,7 @@ pub fn create(options: &Options) -> Result<Created> {
     // Before it is recorded as ours: from then on whatever is in it may be killed.
     cgroup.check_unused()?;
     let mut record = record_of(&bundle, &options.id, cgroup.placement().clone())?;
+    record.intel_rdt = rdt;
     container.save(&record)?;
     container.make_gate()?;
     let resources = resources(&bundle.spec);
@@ -146,6 +148,8 @@ pub fn create(options: &Options) -> Result<Created> {
     } else if namespaces.joins_user() {
         uid_mappings::check_joined(&bundle.spec, init.pid)?;
     }
+    net_devices::apply(&bundle.spec, &namespaces, init.pid)?;
+    intel_rdt::apply(&bundle.spec, record.intel_rdt.as_ref(), init.pid)?;
     record.init_process_pid = init.pid;
     record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();
     container.save(&record)?;
@@ -206,6 +210,7 @@ fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Result<Record> {
         private_pid_namespace: is_new(&bundle.spec, LinuxNamespaceType::Pid),
         namespaces: namespaces::names(&bundle.spec),
         cgroup,
+        intel_rdt: None,
         mounts_before,
         resources: limits,
         annotations: bundle.spec.annotations().clone(),
@@ -249,7 +254,7 @@ impl Drop for Undo<'_> {
             log::warn!("clean up: {}", one_line(&error));
         }
         if let Ok(record) = self.container.record()
-            && let Err(error) = on_host::unmount(&record)
+            && let Err(error) = on_host::unmount(&record).and_then(|()| intel_rdt::remove(&record))
         {
             log::warn!("clean up: {}", one_line(&error));
         }

@@ -9,6 +9,7 @@ use super::create::Created;
 use crate::cgroups;
 use crate::error::{Context as _, Result, bail, one_line};
 use crate::hooks::{self, Point, ends_before};
+use crate::linux::intel_rdt;
 use crate::root::on_host;
 use crate::state::{Container, Record, Status, status};
 use crate::sys::fd::pidfd_send_signal;
@@ -54,6 +55,7 @@ pub fn remove(container: &Container, record: &Record) -> Result<()> {
     cgroup.kill()?;
     cgroup.destroy()?;
     on_host::unmount(record)?;
+    intel_rdt::remove(record)?;
     if !Point::Poststop.of(record.hooks.as_ref()).is_empty() {
         let state = record.state(ContainerState::Stopped)?;
         hooks::run_all_and_warn(Point::Poststop, record.hooks.as_ref(), &state);

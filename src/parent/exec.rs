@@ -15,7 +15,7 @@ use crate::cgroups::{self, Entry};
 use crate::error::{Context as _, Result, bail};
 use crate::init::exec::Exec;
 use crate::init::program::Launch;
-use crate::linux::{memory_policy, namespaces, personality};
+use crate::linux::{intel_rdt, memory_policy, namespaces, personality};
 use crate::process::{self, exec_cpu_affinity, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::state::{Container, Record, Status, pid_file};
@@ -103,6 +103,7 @@ pub fn exec(
             cgroup.attach(spawned.pid)?;
             channel.send(ToInit::Placed)?;
         }
+        intel_rdt::join(record, spawned.pid)?;
         channel.send(ToInit::Recorded)?;
         let console_socket = options.console_socket.as_deref();
         let service =

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroups::Placement;
 use crate::error::{Context as _, Result};
+use crate::linux::intel_rdt;
 
 /// The version of the runtime specification that is followed.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -35,6 +36,9 @@ pub struct Record {
     pub namespaces: Vec<String>,
     /// Where its cgroup is.
     pub cgroup: Placement,
+    /// Where it is in the resctrl filesystem, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<intel_rdt::Placement>,
     /// Without a mount namespace of its own: how many mounts were on the rootfs before the container's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mounts_before: Option<usize>,

@@ -152,6 +152,18 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: &Attributes, recursive:
     .map(drop)
 }
 
+/// Sets an extended attribute of what a descriptor shows, which may be one that cannot be read or written by (O_PATH):
+/// those need a path, the kernel's own name of the descriptor.
+pub fn set_extended_attribute(of: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> nix::Result<()> {
+    format!("/proc/self/fd/{}", of.as_raw_fd())
+        .as_str()
+        .with_nix_path(|path| {
+            // SAFETY: both strings are valid C strings, and the pointer and the length describe one slice.
+            check(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }.into())
+        })?
+        .map(drop)
+}
+
 /// The type of the filesystem behind a descriptor (statfs(2)'s f_type).
 pub fn filesystem_type(fd: impl AsFd) -> nix::Result<nix::sys::statfs::FsType> {
     Ok(nix::sys::statfs::fstatfs(fd)?.filesystem_type())

@@ -96,12 +96,16 @@ spoiled! {
     unknown_seccomp_action: "/linux/seccomp" = json!({ "defaultAction": "SCMP_ACT_X" }), ["SCMP_ACT_X"],
         ["linux.seccomp"];
     sysctl_of_the_host: "/linux/sysctl" = json!({ "vm.swappiness": "1" }), ["vm.swappiness"], ["linux.sysctl"];
-    joined_namespace_that_is_not_there: "/linux/namespaces" =
-        json!([{ "type": "mount" }, { "type": "pid" }, { "type": "uts" }, { "type": "ipc", "path": "/no/such/ns" }]),
-        ["/no/such/ns"], ["linux.namespaces"];
     hook_that_is_not_there: "/hooks" = json!({ "createRuntime": [{ "path": "/no/such/hook" }] }), ["/no/such/hook"],
         ["hooks.createRuntime"];
     program_that_is_not_there: "/process/args" = json!(["/no/such/program"]), ["/no/such/program"], [];
+}
+
+#[test]
+fn a_joined_namespace_that_is_not_there() {
+    let mut c = Container::new();
+    c.join_namespace("ipc", "/no/such/ns");
+    create_fails(&c, &["/no/such/ns"], &["linux.namespaces"]);
 }
 
 #[test]

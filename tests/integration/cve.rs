@@ -1,6 +1,7 @@
 //! Published attacks on container runtimes, tried as they were found.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::process::Command;
@@ -28,10 +29,13 @@ fn cve_2019_5736_the_runtime_cannot_be_written_from_inside() {
         .open(format!("/proc/{}/exe", c.pid()))
         .expect("hold the file that init runs");
     c.delete_force().ok();
-    let error = File::options().write(true).open(format!("/proc/self/fd/{}", held.as_raw_fd()));
-    let errno = error.expect_err("the runtime's file was opened for writing").raw_os_error();
-    // A read-only mount, or seals.
+    let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+    // A read-only mount cannot be opened for it; a sealed copy, which an ordinary user gets, not be written.
+    let error = File::options().write(true).open(&path).and_then(|mut file| file.write_all(b"#!/bin/sh\n"));
+    let errno = error.expect_err("the runtime's file was written").raw_os_error();
     assert!(matches!(errno, Some(nix::libc::EROFS | nix::libc::EPERM)), "{errno:?}");
+    let cut = File::options().write(true).truncate(true).open(&path);
+    assert!(cut.is_err(), "the runtime's file was cut");
 }
 
 /// A working directory that is a descriptor of the runtime's leads to the host.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cgroup_tree::has_v1;
 use crate::container::Container;
-use crate::runtime::skip;
+use crate::runtime::{need_root, skip};
 
 /// Docker's bundle on a busybox rootfs: the files it binds lie in the bundle, under the names of its sources.
 fn docker(script: &str) -> Container {
@@ -31,6 +31,7 @@ fn resources(c: &mut Container, name: &str, value: Value) {
 
 #[test]
 fn it_runs() {
+    need_root!("Docker's own bundle is for root");
     let c = docker("echo $$; hostname; cat /etc/resolv.conf /etc/hostname /etc/hosts; touch /written && echo writable");
     let hostname = c.config["hostname"].as_str().expect("a hostname");
     let files = "/etc/resolv.conf\n/etc/hostname\n/etc/hosts\n";
@@ -40,6 +41,7 @@ fn it_runs() {
 
 #[test]
 fn it_goes_through_the_whole_lifecycle() {
+    need_root!("Docker's own bundle is for root");
     let c = docker("sleep 1000");
     c.create().ok().silent();
     assert_eq!(c.status(), "created");
@@ -53,6 +55,7 @@ fn it_goes_through_the_whole_lifecycle() {
 
 #[test]
 fn its_sysctls_and_capabilities_are_set() {
+    need_root!("Docker's own bundle is for root");
     let c = docker("cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/self/status");
     let outcome = c.run().ok();
     assert!(outcome.stdout.starts_with("0\n"), "{}", outcome.stdout);
@@ -67,6 +70,7 @@ fn its_sysctls_and_capabilities_are_set() {
 
 #[test]
 fn its_seccomp_profile_denies_unshare_and_mount() {
+    need_root!("Docker's own bundle is for root");
     let mut c = docker("unshare -U true; mount -t tmpfs x /tmp; umount /proc");
     for privileged in [false, true] {
         if privileged {
@@ -84,6 +88,7 @@ fn its_seccomp_profile_denies_unshare_and_mount() {
 
 #[test]
 fn its_seccomp_profile_answers_clone3_with_enosys() {
+    need_root!("Docker's own bundle is for root");
     // libcs fall back to clone only on ENOSYS: a plain EPERM would break threads.
     let c = docker("true");
     let rules = c.config["linux"]["seccomp"]["syscalls"].as_array().expect("a list");
@@ -94,6 +99,7 @@ fn its_seccomp_profile_answers_clone3_with_enosys() {
 
 #[test]
 fn its_memory_limit_kills_a_program_that_takes_more() {
+    need_root!("Docker's own bundle is for root");
     let mut c = docker("exec tail -c 90000000 /dev/zero");
     resources(&mut c, "memory", json!({ "limit": 33_554_432, "swap": 33_554_432 }));
     c.run().code(137);
@@ -102,6 +108,7 @@ fn its_memory_limit_kills_a_program_that_takes_more() {
 
 #[test]
 fn its_pids_limit_stops_a_bounded_fork_loop() {
+    need_root!("Docker's own bundle is for root");
     let mut c = docker("for i in $(seq 40); do sleep 100 & done; echo all");
     resources(&mut c, "pids", json!({ "limit": 12 }));
     let outcome = c.run();
@@ -112,6 +119,7 @@ fn its_pids_limit_stops_a_bounded_fork_loop() {
 
 #[test]
 fn its_device_list_denies_a_device_made_inside() {
+    need_root!("Docker's own bundle is for root");
     if !has_v1("devices") {
         skip!("the v1 devices controller is not here");
     }
@@ -125,6 +133,7 @@ fn its_device_list_denies_a_device_made_inside() {
 
 #[test]
 fn its_masked_and_read_only_paths_hold_for_root() {
+    need_root!("Docker's own bundle is for root");
     let c = docker("cat /proc/keys /proc/interrupts | wc -c; echo x >/proc/sys/kernel/domainname");
     let outcome = c.run().code(1);
     assert!(outcome.stdout.starts_with("0\n"), "{}", outcome.stdout);
@@ -133,6 +142,7 @@ fn its_masked_and_read_only_paths_hold_for_root() {
 
 #[test]
 fn a_user_other_than_root_works() {
+    need_root!("Docker's own bundle is for root");
     let mut c = docker("id -u; touch /tmp/x && echo fine");
     c.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000, "additionalGids": [1000] });
     c.config["process"]["noNewPrivileges"] = json!(true);

@@ -14,6 +14,7 @@ pub const CASES: &[Case] = &[
     case!(mount_options, "features.md#mount-options", "the mount options named are recognized")
         .known(&[("runc", "1.1.5 names ratime and gives the kernel a change of access times that it refuses")]),
     case!(namespaces, "features-linux.md#namespaces", "the namespaces named are types of the specification"),
+    case!(memory_policy, "features-linux.md#memorypolicy", "the modes and flags named are ones of the specification"),
     case!(capabilities, "features-linux.md#capabilities", "the capabilities named are recognized"),
 ];
 
@@ -77,6 +78,22 @@ fn mount_options(bench: &Bench) -> Result<()> {
         container.mount(json!({ "destination": format!("/m/{option}"), "source": source, "options": [bind, option] }));
     }
     container.run().map(drop)
+}
+
+fn memory_policy(bench: &Bench) -> Result<()> {
+    let features = features(&Container::new(bench)?)?;
+    let policy = &features["linux"]["memoryPolicy"];
+    if policy.is_null() {
+        skip!("no memoryPolicy in the features document");
+    }
+    let modes = ["DEFAULT", "BIND", "INTERLEAVE", "WEIGHTED_INTERLEAVE", "PREFERRED", "PREFERRED_MANY", "LOCAL"];
+    let flags = ["F_NUMA_BALANCING", "F_RELATIVE_NODES", "F_STATIC_NODES"];
+    for (key, known) in [("modes", modes.as_slice()), ("flags", &flags)] {
+        let named = texts(&policy[key]);
+        let unknown = named.iter().find(|name| !name.strip_prefix("MPOL_").is_some_and(|name| known.contains(&name)));
+        ensure!(unknown.is_none(), "{key}: {unknown:?} is unknown");
+    }
+    Ok(())
 }
 
 fn namespaces(bench: &Bench) -> Result<()> {

@@ -9,11 +9,13 @@ mod features;
 mod hook_failures;
 mod hooks;
 mod hostname;
+mod intel_rdt;
 mod kill;
 mod lifecycle;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod paths;
 mod personality;
 mod process;
@@ -44,6 +46,8 @@ pub fn all() -> Vec<&'static Case> {
         annotations::CASES,
         namespaces::CASES,
         devices::CASES,
+        intel_rdt::CASES,
+        net_devices::CASES,
         cgroups::CASES,
         sysctl::CASES,
         seccomp::CASES,

@@ -48,6 +48,7 @@ pub const CASES: &[Case] = &[
         .known(UNKNOWN_TO_OTHERS),
     case!(unknown_io_priority, "config.md#linux-process", "an unknown ioPriority class is refused")
         .known(UNKNOWN_TO_OTHERS),
+    case!(selinux_label, "config.md#linux-process", "selinuxLabel is the label of the program"),
     case!(exec_cpu_affinity, "config.md#linux-process", "execCPUAffinity is not for the container's first process"),
 ];
 
@@ -352,6 +353,20 @@ fn unknown_io_priority(bench: &Bench) -> Result<()> {
     container.config["ociVersion"] = json!("1.1.0");
     container.config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_NO_SUCH", "priority": 0 });
     container.create_or_start_refused()
+}
+
+fn selinux_label(bench: &Bench) -> Result<()> {
+    if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        skip!("SELinux is not enabled");
+    }
+    let own = std::fs::read_to_string("/proc/self/attr/current")?;
+    let own = own.trim_end_matches(['\0', '\n']);
+    let mut container = Container::new(bench)?;
+    container.config["process"]["selinuxLabel"] = json!(own);
+    let report = container.report(&["read:/proc/self/attr/current"])?;
+    let found = report.worked("read:/proc/self/attr/current")?.as_str().unwrap_or_default();
+    ensure!(found.trim_end_matches(['\0', '\n']) == own, "the label is {found}");
+    Ok(())
 }
 
 fn exec_cpu_affinity(bench: &Bench) -> Result<()> {

@@ -1,8 +1,10 @@
 //! `linux.*`
 
 mod devices;
+mod intel_rdt;
 mod memory_policy;
 mod namespaces;
+mod net_devices;
 mod personality;
 mod seccomp;
 mod sysctl;

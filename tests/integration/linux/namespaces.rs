@@ -9,11 +9,11 @@ use crate::container::Container;
 use crate::runtime::{eventually, only_tare};
 
 /// A process that holds namespaces for others to join.
-struct Holder(Child);
+pub struct Holder(Child);
 
 impl Holder {
     /// `unshare FLAG`; returns when the namespace `name` exists.
-    fn new(flags: &[&str], name: &str) -> Holder {
+    pub fn new(flags: &[&str], name: &str) -> Holder {
         let mut command = Command::new("unshare");
         command.args(flags).args(["sleep", "1000"]).stdin(Stdio::null()).stdout(Stdio::null());
         let holder = Holder(command.spawn().expect("start unshare"));
@@ -24,7 +24,7 @@ impl Holder {
         holder
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         format!("/proc/{}/ns/{name}", self.0.id())
     }
 

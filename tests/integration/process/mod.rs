@@ -10,5 +10,6 @@ mod no_new_privileges;
 mod oom_score_adj;
 mod rlimits;
 mod scheduler;
+mod selinux_label;
 pub mod terminal;
 mod user;
