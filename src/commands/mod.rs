@@ -26,6 +26,7 @@ use nix::unistd::{geteuid, getuid};
 
 use crate::cgroups::Kind;
 use crate::error::{Result, anyhow};
+use crate::linux::uid_mappings::is_rootless;
 use crate::log::{self, Format};
 use crate::parent::sealed_exe;
 use cli::{CgroupManager, Cli, Command, Global, LogFormat, Rootless};
@@ -115,8 +116,12 @@ fn root(global: &Global) -> PathBuf {
     let rootless = match global.rootless {
         Rootless::True => true,
         Rootless::False => false,
-        // Root of a user namespace that was made to be root: the environment tells whose session it is.
-        Rootless::Auto => !geteuid().is_root() || std::env::var_os("_CONTAINERS_ROOTLESS_UID").is_some(),
+        // Root of a user namespace is an ordinary user, unless the namespace is made to be a whole machine: runc's rule.
+        Rootless::Auto => {
+            let env = std::env::var_os;
+            let is_user = || env("USER").is_none_or(|user| user != "root") && is_rootless();
+            !geteuid().is_root() || env("XDG_RUNTIME_DIR").is_some() && is_user()
+        }
     };
     if !rootless {
         return PathBuf::from("/run/tare");

@@ -7,10 +7,10 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, fstat};
-use nix::unistd::geteuid;
 use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
 use super::time_offsets;
+use super::uid_mappings::is_rootless;
 use crate::error::{Context as _, Result, bail, ensure};
 use crate::root::path::check_absolute;
 
@@ -37,6 +37,7 @@ const KINDS: &[Kind] = &[
 pub struct Namespaces {
     new: CloneFlags,
     joined: Vec<(&'static str, CloneFlags, OwnedFd)>,
+    by_way: bool,
 }
 
 /// Each type comes once, and paths are absolute.
@@ -82,12 +83,11 @@ pub fn flags(names: &[String]) -> CloneFlags {
     KINDS.iter().filter(|kind| names.iter().any(|name| name == kind.1)).map(|kind| kind.2).collect()
 }
 
-/// Of these, the ones that an ordinary user has to have joined before a process is made in them.
-pub fn of_a_user(namespaces: CloneFlags) -> CloneFlags {
-    match namespaces.contains(CloneFlags::CLONE_NEWUSER) && !geteuid().is_root() {
-        true => namespaces & (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID),
-        false => CloneFlags::empty(),
-    }
+/// Of these, the ones that another process has to join before it makes one in them: an ordinary user may join the others
+/// only from within the user namespace, and root of a user namespace not return to the host's pid namespace.
+pub fn by_way_of(namespaces: CloneFlags) -> CloneFlags {
+    let entered = namespaces & (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID);
+    if !entered.is_empty() && is_rootless() { entered } else { CloneFlags::empty() }
 }
 
 /// Runs something whose child is born in the pid namespace of a container's init, if that is one of these.
@@ -114,7 +114,7 @@ fn kind(wanted: Type) -> &'static Kind {
 impl Namespaces {
     /// Opens the namespaces that are joined by path, and checks that they are what they should be.
     pub fn open(spec: &Spec) -> Result<Self> {
-        let mut namespaces = Self { new: CloneFlags::empty(), joined: Vec::new() };
+        let mut namespaces = Self { new: CloneFlags::empty(), joined: Vec::new(), by_way: false };
         for (index, namespace) in configured(spec).iter().enumerate() {
             let Kind(_, name, flag) = kind(namespace.typ());
             let Some(path) = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) else {
@@ -136,6 +136,10 @@ impl Namespaces {
         }
         let order = |flag: CloneFlags| KINDS.iter().position(|kind| kind.2 == flag);
         namespaces.joined.sort_by_key(|(_, flag, _)| order(*flag));
+        let joins = |wanted: CloneFlags| namespaces.joined.iter().any(|(_, flag, _)| *flag == wanted);
+        let returns = joins(CloneFlags::CLONE_NEWPID) || namespaces.new.contains(NEWTIME);
+        // Who has no privileges on the host cannot return to its namespaces.
+        namespaces.by_way = joins(CloneFlags::CLONE_NEWUSER) || returns && is_rootless();
         Ok(namespaces)
     }
 
@@ -150,9 +154,14 @@ impl Namespaces {
         self.new.contains(CloneFlags::CLONE_NEWUSER)
     }
 
-    /// Is there a user namespace to be joined? What is new has to be made by a process that is in it ([`Self::enter`]).
+    /// Is there a user namespace to be joined? What is new has to be made by a process that is in it.
     pub fn joins_user(&self) -> bool {
         self.joined.iter().any(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWUSER)
+    }
+
+    /// Has init to be made by another process, which is in them already ([`Self::enter`])?
+    pub fn by_way(&self) -> bool {
+        self.by_way
     }
 
     /// In the process that will make init: joins all that is joined, and makes the time namespace, so that what init is
@@ -214,8 +223,8 @@ impl Namespaces {
 
     /// In init, in its cgroup by now: joins what is joined by path and makes the new cgroup namespace.
     pub fn join(&self) -> Result<()> {
-        // With a user namespace to join all is joined by now.
-        for (name, flag, fd) in self.joined.iter().filter(|_| !self.joins_user()) {
+        // By way of another process all is joined by now.
+        for (name, flag, fd) in self.joined.iter().filter(|_| !self.by_way) {
             if *flag != CloneFlags::CLONE_NEWPID {
                 setns(fd, *flag).with_context(|| joining(name))?;
             }

@@ -10,6 +10,12 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 use super::namespaces;
 use crate::error::{Context as _, Result, bail, ensure};
 
+/// Not root, or root of a user namespace only. The second costs a file to read.
+pub fn is_rootless() -> bool {
+    let whole = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
+    !geteuid().is_root() || fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !whole(map))
+}
+
 /// A new user namespace has mappings, and nothing else has.
 pub fn check(spec: &Spec) -> Result<()> {
     let (uids, gids) = mappings(spec);

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::PROC_SUPER_MAGIC;
 use oci_spec::runtime::Mount;
@@ -15,8 +15,7 @@ use crate::sys::mount::{clone_tree, filesystem_type};
 
 /// Mounts a file or a directory of the host. A missing destination is made of the source's kind.
 pub fn mount(mount: &Mount, options: &Options<'_>, path: &Path, around: Surroundings<'_>) -> Result<()> {
-    let source = source(mount, around.bundle);
-    let tree = open(&source, options.bind == Some(true))?;
+    let tree = source::open(&source::path(mount, around.bundle), options.bind == Some(true))?;
     decorate(tree.as_fd(), options)?;
     attach(tree.as_fd(), path, around)
 }
@@ -29,11 +28,6 @@ pub fn attach(tree: BorrowedFd<'_>, path: &Path, around: Surroundings<'_>) -> Re
     }
     let onto = place_for(tree, path, around)?;
     place(tree, onto.as_fd())
-}
-
-/// Clones the part of the host's tree that is mounted.
-fn open(source: &Path, recursive: bool) -> Result<OwnedFd> {
-    clone_tree(AT_FDCWD, source, recursive).with_context(|| format!("open the source {source:?}"))
 }
 
 /// The place for a tree: a directory for a directory, a file for anything else.

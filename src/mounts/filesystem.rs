@@ -31,6 +31,8 @@ pub fn mount(
     if matches!(fstype, "proc" | "sysfs") {
         check_is_directory(fstype, path, rootfs)?;
     }
+    // A directory that is missing has no content, and its tmpfs the usual mode.
+    let copy_up = options.copy_up && rootfs.find(path)?.is_some();
     let onto = destination::directory(rootfs, path)?;
     let context = mount_label::option(fstype, around.label);
     if options.filesystem.iter().any(|option| option.len() >= LONGEST_VALUE) {
@@ -45,7 +47,7 @@ pub fn mount(
     }
     let sealed = if options.copy_up { std::mem::take(&mut options.attributes) } else { Attributes::default() };
     let mount = open(fstype, source, &wanted, options.attributes.set)?;
-    if options.copy_up {
+    if copy_up {
         // Not read-only yet, and not in the tree yet: nobody sees half of it.
         tmpcopyup::copy(&onto, &mount)?;
     }

@@ -2,45 +2,32 @@
 //! MOUNT_ATTR_IDMAP, Linux 5.12).
 //!
 //! The kernel takes a mapping as a user namespace, and only from who is privileged over the filesystem. That is the parent
-//! on the host, so it opens these sources before init is made, and init attaches what it finds in its copy of the memory.
+//! on the host.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, open as open_file};
-use nix::mount::MsFlags;
+use nix::fcntl::{OFlag, open as open_file};
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
+use super::is_bind;
 use super::options::Options;
-use super::{decorate, is_bind, name, source};
-use crate::config::Bundle;
 use crate::error::{Context as _, Result, bail, ensure};
-use crate::linux::{namespaces, rootfs_propagation, uid_mappings};
+use crate::linux::{namespaces, uid_mappings};
 use crate::sys::clone::{Side, fork};
 use crate::sys::fd::pidfd_send_signal;
-use crate::sys::mount::{Attributes, attr, clone_tree, set_attributes};
+use crate::sys::mount::{Attributes, attr, set_attributes};
 
 /// The mapping of one mount.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Mapping<'a> {
     uids: &'a [LinuxIdMapping],
     gids: &'a [LinuxIdMapping],
-}
-
-/// The sources of the idmapped mounts, detached, with all their options but not attached anywhere.
-#[derive(Debug, Default)]
-pub struct Sources(Vec<(usize, OwnedFd)>);
-
-impl Sources {
-    /// That of the mount with this index, if it is an idmapped one.
-    pub fn of(&self, index: usize) -> Option<BorrowedFd<'_>> {
-        self.0.iter().find(|(of, _)| *of == index).map(|(_, tree)| tree.as_fd())
-    }
 }
 
 /// A mapping is whole, for a bind mount, and there is one.
@@ -71,58 +58,33 @@ fn own(mount: &Mount) -> Mapping<'_> {
 }
 
 /// With mappings a mount is an idmapped one also without the option, as runc has it.
-fn is_wanted(mount: &Mount, options: &Options<'_>) -> bool {
+pub fn is_wanted(mount: &Mount, options: &Options<'_>) -> bool {
     options.idmap.is_some() || !own(mount).uids.is_empty()
 }
 
-/// Opens the sources of all idmapped mounts. In the parent, before it makes anything.
-pub fn open(bundle: &Bundle) -> Result<Sources> {
-    let mut sources = Sources::default();
-    let mut known = Vec::new();
-    for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
-        let options = Options::parse(mount.options().as_deref().unwrap_or_default());
-        if is_wanted(mount, &options) {
-            let tree = open_one(bundle, mount, &options, &mut known).with_context(|| name(index, mount))?;
-            sources.0.push((index, tree));
-        }
-    }
-    Ok(sources)
-}
+/// The user namespaces that stand for mappings: many mounts have the same one.
+#[derive(Default)]
+pub struct Mapper<'a>(Vec<(Mapping<'a>, OwnedFd)>);
 
-fn open_one<'a>(
-    bundle: &'a Bundle,
-    mount: &'a Mount,
-    options: &Options<'_>,
-    known: &mut Vec<(Mapping<'a>, OwnedFd)>,
-) -> Result<OwnedFd> {
-    let source = source(mount, &bundle.path);
-    let tree = clone_tree(AT_FDCWD, &source, options.bind == Some(true))
-        .with_context(|| format!("open the source {source:?}"))?;
-    part_from_host(&bundle.spec, &tree)?;
-    let wanted = match own(mount) {
-        own if own.uids.is_empty() => of_the_container(&bundle.spec),
-        own => own,
-    };
-    let place = match known.iter().position(|(mapping, _)| *mapping == wanted) {
-        Some(place) => place,
-        None => {
-            known.push((wanted, user_namespace(&bundle.spec, wanted)?));
-            known.len() - 1
+impl<'a> Mapper<'a> {
+    /// Maps the ids of a detached tree as the mount asks for, if it does.
+    pub fn map(&mut self, tree: &OwnedFd, spec: &'a Spec, mount: &'a Mount, options: &Options<'_>) -> Result<()> {
+        if !is_wanted(mount, options) {
+            return Ok(());
         }
-    };
-    map(&tree, &known[place].1, options.idmap == Some(true)).with_context(|| format!("id map {source:?}"))?;
-    decorate(tree.as_fd(), options)?;
-    Ok(tree)
-}
-
-/// The clone of a shared mount is a peer of the host's own: it gets what init gives the host's mounts.
-fn part_from_host(spec: &Spec, tree: &OwnedFd) -> Result<()> {
-    let propagation = rootfs_propagation::of_the_host(spec)?;
-    if propagation == MsFlags::MS_SHARED || !namespaces::has(spec, LinuxNamespaceType::Mount) {
-        return Ok(());
+        let wanted = match own(mount) {
+            own if own.uids.is_empty() => of_the_container(spec),
+            own => own,
+        };
+        let place = match self.0.iter().position(|(mapping, _)| *mapping == wanted) {
+            Some(place) => place,
+            None => {
+                self.0.push((wanted, user_namespace(spec, wanted)?));
+                self.0.len() - 1
+            }
+        };
+        map(tree, &self.0[place].1, options.idmap == Some(true)).context("id map the source")
     }
-    let attributes = Attributes { propagation: propagation.bits(), ..Attributes::default() };
-    set_attributes(tree.as_fd(), &attributes, true).context("part the mount from the host's")
 }
 
 fn map(tree: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> Result<()> {

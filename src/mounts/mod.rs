@@ -6,10 +6,11 @@ pub mod destination;
 pub mod filesystem;
 pub mod idmap;
 pub mod options;
+pub mod source;
 pub mod tmpcopyup;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::runtime::{Mount, Spec};
 
@@ -32,8 +33,8 @@ pub struct Surroundings<'a> {
     pub placement: &'a crate::cgroups::Placement,
     /// `linux.mountLabel`
     pub label: Option<&'a str>,
-    /// The sources of idmapped mounts, opened by the parent.
-    pub idmapped: &'a idmap::Sources,
+    /// The sources that the parent opened.
+    pub sources: &'a source::Sources,
 }
 
 /// Checks all entries; nothing is looked up yet.
@@ -73,22 +74,28 @@ fn is_bind(mount: &Mount, options: &Options<'_>) -> bool {
 /// Mounts all entries in their order. A read-only /dev is left writable; [`seal_dev`] comes after the devices.
 pub fn mount_all(spec: &Spec, around: Surroundings<'_>) -> Result<()> {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        mount_one(mount, around.idmapped.of(index), around).with_context(|| name(index, mount))?;
+        mount_one(mount, around.sources.of(index), around).with_context(|| name(index, mount))?;
     }
     Ok(())
 }
 
-fn mount_one(mount: &Mount, idmapped: Option<BorrowedFd<'_>>, around: Surroundings<'_>) -> Result<()> {
+/// The options of an entry, for now: /dev is sealed later.
+fn options_of(mount: &Mount) -> Options<'_> {
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
-    let path = clean(mount.destination());
-    if path == Path::new("/dev") {
+    if clean(mount.destination()) == Path::new("/dev") {
         options.attributes.set &= !attr::RDONLY;
     }
+    options
+}
+
+fn mount_one(mount: &Mount, opened: Option<BorrowedFd<'_>>, around: Surroundings<'_>) -> Result<()> {
+    let mut options = options_of(mount);
+    let path = clean(mount.destination());
     if options.remount {
         let place = around.rootfs.find(&path)?.with_context(|| format!("remount: {path:?} does not exist"))?;
         return decorate(place.as_fd(), &options);
     }
-    if let Some(tree) = idmapped {
+    if let Some(tree) = opened {
         return bind::attach(tree, &path, around);
     }
     if is_bind(mount, &options) {
@@ -152,9 +159,4 @@ pub fn is_bound(spec: &Spec, path: &Path) -> bool {
             && is_bind(mount, &Options::parse(mount.options().as_deref().unwrap_or_default()))
     };
     spec.mounts().iter().flatten().any(bound)
-}
-
-/// The absolute source of a bind mount.
-fn source(mount: &Mount, bundle: &Path) -> PathBuf {
-    bundle.join(mount.source().as_deref().unwrap_or(Path::new("")))
 }

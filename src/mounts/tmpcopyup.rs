@@ -34,6 +34,11 @@ fn copy_directory(from: OwnedFd, to: OwnedFd, depth: usize) -> Result<()> {
         copy_entry(from.as_fd(), to.as_fd(), name, depth).with_context(|| format!("{name:?}"))?;
     }
     let attributes = fstat(&from).context("stat")?;
+    if depth == 0 {
+        // The filesystem's own root has the mode that its options say.
+        let (uid, gid) = (Uid::from_raw(attributes.st_uid), Gid::from_raw(attributes.st_gid));
+        return fchown(&to, Some(uid), Some(gid)).context("chown");
+    }
     own(to.as_fd(), &attributes)
 }
 

@@ -20,7 +20,7 @@ use crate::init::program::Launch;
 use crate::linux::namespaces::{self, Namespaces, is_new};
 use crate::linux::seccomp::{self, Filter};
 use crate::linux::{intel_rdt, net_devices, uid_mappings};
-use crate::mounts::idmap;
+use crate::mounts::source;
 use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::root::on_host;
@@ -74,7 +74,7 @@ pub fn create(options: &Options) -> Result<Created> {
     terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
     let namespaces = Namespaces::open(&bundle.spec)?;
     let filter = prepare_filter(&bundle.spec, &options.root)?;
-    let idmapped = idmap::open(&bundle)?;
+    let sources = source::open_all(&bundle)?;
     let rdt = intel_rdt::place(&bundle.spec, &options.id)?;
 
     let (container, lock) = Container::create(&options.root, &options.id)?;
@@ -117,14 +117,14 @@ pub fn create(options: &Options) -> Result<Created> {
             container: &container,
             record: &record,
             namespaces: &namespaces,
-            idmapped: &idmapped,
+            sources: &sources,
             cgroup: &entry,
             no_pivot: options.no_pivot,
             no_new_keyring: options.no_new_keyring,
         };
         init.run()
     };
-    let init = if namespaces.joins_user() {
+    let init = if namespaces.by_way() {
         let enter = || namespaces.enter(&bundle.spec).map(|()| namespaces.clone_flags());
         spawn_in_user_namespace(enter, (&entry, cgroup.as_ref()), (&channel, init_channel), story)?
     } else {

@@ -67,8 +67,7 @@ pub fn exec(
     let entry = cgroup.entry()?;
     exec_cpu_affinity::apply_initial(process)?;
     let user_namespace = namespaces.contains(CloneFlags::CLONE_NEWUSER);
-    // An ordinary user may join the others only from within the user namespace that owns them.
-    let by_way = namespaces::of_a_user(namespaces);
+    let by_way = namespaces::by_way_of(namespaces);
     let story = |channel_of_program| {
         let _ = close(channel.number()); // the parent's end
         let launch = Launch {

@@ -19,6 +19,9 @@ const NAME: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
+/// The socket of the system's manager itself.
+pub(super) const SYSTEM: &str = "/run/systemd/private";
+
 /// How long systemd may take for an answer or a job; runc waits as long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -63,7 +66,7 @@ impl Bus {
     /// Connects to systemd itself, as systemctl does, or through the bus where its socket is closed to us.
     pub(super) fn connect(session: Session) -> Result<Self> {
         let (direct, bus) = match session {
-            Session::System => (Some(PathBuf::from("/run/systemd/private")), system_bus()),
+            Session::System => (Some(PathBuf::from(SYSTEM)), system_bus()),
             Session::User => {
                 let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
                 (runtime.as_ref().map(|dir| dir.join("systemd/private")), user_bus(runtime.as_deref())?)

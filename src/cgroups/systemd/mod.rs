@@ -15,13 +15,16 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::stat;
+use nix::unistd::geteuid;
 use oci_spec::runtime::LinuxResources;
 
 use super::layout::{self, Layout};
 use super::manager::{Entry, Kind, Manager, Placement};
-use super::v2::{self, V2};
+use super::v2::V2;
 use super::wanted::Wanted;
 use crate::error::{Context as _, Result, bail, one_line};
+use crate::linux::uid_mappings::is_rootless;
 use bus::{Bus, Session};
 use properties::Version;
 use unit::Unit;
@@ -80,8 +83,15 @@ pub(super) fn reopen(placement: Placement, name: String) -> Systemd {
     }
 }
 
+/// systemd is ours to command if its socket is. Root of a user namespace owns it in a container that is a whole machine,
+/// but not on the host of an ordinary user.
 fn session() -> Session {
-    if v2::is_rootless() { Session::User } else { Session::System }
+    match stat(bus::SYSTEM) {
+        Ok(socket) if socket.st_uid == geteuid().as_raw() => Session::System,
+        Ok(_) => Session::User,
+        Err(_) if is_rootless() => Session::User,
+        Err(_) => Session::System,
+    }
 }
 
 impl Systemd {

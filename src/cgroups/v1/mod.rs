@@ -21,6 +21,7 @@ use oci_spec::runtime::LinuxResources;
 use super::manager::{Entry, Manager, Placement};
 use super::{check, device_rules, file, tree, v2};
 use crate::error::{Context, Error, Result, bail};
+use crate::linux::uid_mappings::is_rootless;
 
 /// The manager of a cgroup with a directory in each v1 hierarchy.
 pub(super) struct V1 {
@@ -221,7 +222,7 @@ impl Manager for V1 {
         match result {
             // Nobody can enforce device rules in a user namespace, and runc does not try.
             Err(error) if self.dir("devices").is_none() || v2::no_permission(&error) => {
-                if !v2::is_rootless() {
+                if !is_rootless() {
                     return Err(error.context("linux.resources.devices"));
                 }
                 log::debug!("linux.resources.devices: ignored without privileges");

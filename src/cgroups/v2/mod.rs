@@ -25,19 +25,11 @@ use super::file::{self, converted};
 use super::manager::{Entry, Manager, Placement};
 use super::{check, device_rules, tree, v1};
 use crate::error::{Context, Error, Result, bail, errno};
+use crate::linux::uid_mappings::is_rootless;
 
 /// Whether an error is a permission that an unprivileged user lacks, the read-only mount of a container included.
 pub(super) fn no_permission(error: &Error) -> bool {
     matches!(errno(error), Some(Errno::EPERM | Errno::EACCES | Errno::EROFS)) && is_rootless()
-}
-
-/// Not root, or root of a user namespace only. Asked when something was denied, never on the usual path.
-pub(super) fn is_rootless() -> bool {
-    if !nix::unistd::geteuid().is_root() {
-        return true;
-    }
-    let whole = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
-    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !whole(map))
 }
 
 /// A descriptor of a cgroup's directory, for clone3 and bpf.

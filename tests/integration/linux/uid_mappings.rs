@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::json;
 
 use crate::container::Container;
-use crate::runtime::only_tare;
+use crate::runtime::{need_root, only_tare};
 
 /// A container whose ids 0 to 65535 are 100000 and up on the host.
 pub fn mapped(script: &str) -> Container {
@@ -25,6 +25,7 @@ pub fn mapped(script: &str) -> Container {
 
 #[test]
 fn root_inside_is_another_user_on_the_host() {
+    need_root!("only root may use ids that are nobody's");
     let mut c = mapped(
         "id -u; cat /proc/self/uid_map | tr -s ' '; ls -ln /dev/null | cut -c1; echo x >/dev/null && exec sleep 1000",
     );
@@ -42,6 +43,7 @@ fn root_inside_is_another_user_on_the_host() {
 
 #[test]
 fn another_user_and_raised_limits_work_in_it() {
+    need_root!("only root may use ids that are nobody's");
     let mut c = mapped("id -u; id -g; ulimit -n");
     c.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
     c.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 512, "hard": 512 }]);
@@ -51,6 +53,7 @@ fn another_user_and_raised_limits_work_in_it() {
 
 #[test]
 fn it_is_nothing_without_mappings_and_they_are_nothing_without_it() {
+    need_root!("only root may use ids that are nobody's");
     let mut c = mapped("true");
     c.config["linux"]["uidMappings"] = json!([]);
     c.create().code(1);
@@ -205,4 +208,21 @@ fn what_fails_in_a_user_namespace_that_is_joined_leaves_nothing_behind() {
     c.create().fails(&["/no/such/source"]);
     c.assert_nothing_left();
     assert_eq!(pod.status(), "running");
+}
+
+#[test]
+fn a_source_below_a_directory_that_is_closed_to_the_containers_root_is_mounted() {
+    need_root!("the host's root is what the container's is not");
+    let mut c = mapped("cat /mnt/file /bound; touch /mnt/new && echo written");
+    let closed = c.beside("closed");
+    fs::create_dir_all(closed.join("open")).expect("mkdir");
+    fs::write(closed.join("open/file"), "in the directory\n").expect("write");
+    fs::set_permissions(closed.join("open"), fs::Permissions::from_mode(0o777)).expect("chmod");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("chmod");
+    c.add_mount(json!({ "destination": "/mnt", "source": closed.join("open"), "options": ["rbind", "ro"] }));
+    c.add_mount(json!({ "destination": "/bound", "source": closed.join("open/file"), "options": ["bind"] }));
+    c.writable_root();
+    let outcome = c.run().code(1).prints("in the directory\nin the directory\n");
+    assert!(outcome.stderr.contains("Read-only file system"), "{}", outcome.stderr);
+    c.assert_nothing_left();
 }

@@ -1,0 +1,84 @@
+//! The sources of bind mounts that only the parent can open: an idmapped one needs the host's privileges, and with a user
+//! namespace init has none above directories that are closed to the container's root (Podman's own are). The parent opens
+//! them before init is made; init attaches what it finds in its copy of the memory.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::mount::MsFlags;
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+
+use super::idmap::{self, Mapper};
+use super::options::Options;
+use super::{decorate, is_bind, name, options_of};
+use crate::config::Bundle;
+use crate::error::{Context as _, Result, errno};
+use crate::linux::{namespaces, rootfs_propagation};
+use crate::sys::mount::{Attributes, clone_tree, set_attributes};
+
+/// The sources, detached, with all their options but not attached anywhere.
+#[derive(Debug, Default)]
+pub struct Sources(Vec<(usize, OwnedFd)>);
+
+impl Sources {
+    /// That of the mount with this index, if the parent opened it.
+    pub fn of(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        self.0.iter().find(|(of, _)| *of == index).map(|(_, tree)| tree.as_fd())
+    }
+}
+
+/// Opens what init could not. In the parent, before it makes anything.
+pub fn open_all(bundle: &Bundle) -> Result<Sources> {
+    let mut sources = Sources::default();
+    let mut mapper = Mapper::default();
+    let user_namespace = namespaces::has(&bundle.spec, LinuxNamespaceType::User);
+    for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
+        let options = options_of(mount);
+        let idmapped = idmap::is_wanted(mount, &options);
+        let closed = user_namespace && is_bind(mount, &options) && !options.remount;
+        if !(idmapped || closed) {
+            continue;
+        }
+        match open_one(bundle, mount, &options, &mut mapper) {
+            // An ordinary user's init has more privileges than its parent.
+            Err(error) if !idmapped && errno(&error) == Some(Errno::EPERM) => {}
+            result => sources.0.push((index, result.with_context(|| name(index, mount))?)),
+        }
+    }
+    Ok(sources)
+}
+
+fn open_one<'a>(
+    bundle: &'a Bundle,
+    mount: &'a Mount,
+    options: &Options<'_>,
+    mapper: &mut Mapper<'a>,
+) -> Result<OwnedFd> {
+    let tree = open(&path(mount, &bundle.path), options.bind == Some(true))?;
+    part_from_host(&bundle.spec, &tree)?;
+    mapper.map(&tree, &bundle.spec, mount, options)?;
+    decorate(tree.as_fd(), options)?;
+    Ok(tree)
+}
+
+/// Clones the part of the host's tree that is mounted.
+pub fn open(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    clone_tree(AT_FDCWD, path, recursive).with_context(|| format!("open the source {path:?}"))
+}
+
+/// The clone of a shared mount is a peer of the host's own: it gets what init gives the host's mounts.
+fn part_from_host(spec: &Spec, tree: &OwnedFd) -> Result<()> {
+    let propagation = rootfs_propagation::of_the_host(spec)?;
+    if propagation == MsFlags::MS_SHARED || !namespaces::has(spec, LinuxNamespaceType::Mount) {
+        return Ok(());
+    }
+    let attributes = Attributes { propagation: propagation.bits(), ..Attributes::default() };
+    set_attributes(tree.as_fd(), &attributes, true).context("part the mount from the host's")
+}
+
+/// The absolute path of a bind mount's source.
+pub fn path(mount: &Mount, bundle: &Path) -> PathBuf {
+    bundle.join(mount.source().as_deref().unwrap_or(Path::new("")))
+}
