@@ -83,7 +83,7 @@ impl<'a> Mapper<'a> {
                 self.0.len() - 1
             }
         };
-        map(tree, &self.0[place].1, options.idmap == Some(true)).context("id map the source")
+        map(tree, &self.0[place].1, options.idmap == Some(true))
     }
 }
 

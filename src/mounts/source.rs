@@ -56,9 +56,10 @@ fn open_one<'a>(
     options: &Options<'_>,
     mapper: &mut Mapper<'a>,
 ) -> Result<OwnedFd> {
-    let tree = open(&path(mount, &bundle.path), options.bind == Some(true))?;
+    let source = path(mount, &bundle.path);
+    let tree = open(&source, options.bind == Some(true))?;
     part_from_host(&bundle.spec, &tree)?;
-    mapper.map(&tree, &bundle.spec, mount, options)?;
+    mapper.map(&tree, &bundle.spec, mount, options).with_context(|| format!("id map {source:?}"))?;
     decorate(tree.as_fd(), options)?;
     Ok(tree)
 }

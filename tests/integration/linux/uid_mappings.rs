@@ -214,6 +214,8 @@ fn what_fails_in_a_user_namespace_that_is_joined_leaves_nothing_behind() {
 fn a_source_below_a_directory_that_is_closed_to_the_containers_root_is_mounted() {
     need_root!("the host's root is what the container's is not");
     let mut c = mapped("cat /mnt/file /bound; touch /mnt/new && echo written");
+    fs::create_dir(c.rootfs().join("mnt")).expect("mkdir");
+    fs::write(c.rootfs().join("bound"), "").expect("write");
     let closed = c.beside("closed");
     fs::create_dir_all(closed.join("open")).expect("mkdir");
     fs::write(closed.join("open/file"), "in the directory\n").expect("write");

@@ -45,6 +45,14 @@ fn a_read_only_tmpfs_refuses_writes() {
 }
 
 #[test]
+fn tmpcopyup_on_a_missing_directory_is_a_usual_tmpfs() {
+    let mut c = Container::sh("stat -c '%a %u' /new; ls /new");
+    c.add_mount(json!({ "destination": "/new", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"] }));
+    c.writable_root();
+    c.run().ok().prints("1777 0\n");
+}
+
+#[test]
 fn tmpcopyup_takes_the_content_along() {
     let mut c = Container::sh("cat /data/file; stat -c %a /data/file; readlink /data/link; touch /data/new; ls /data");
     fs::create_dir(c.rootfs().join("data")).expect("mkdir");
