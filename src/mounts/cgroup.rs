@@ -25,16 +25,15 @@ pub fn mount(options: &Options<'_>, path: &Path, around: Surroundings<'_>) -> Re
     }
 }
 
+/// Without a cgroup namespace the whole hierarchy is seen, so that the paths in /proc/self/cgroup are there.
 fn mount_v2(root: &Path, options: &Options<'_>, onto: &OwnedFd, around: Surroundings<'_>) -> Result<()> {
-    let own = around.placement.paths.get("").map_or(root, PathBuf::as_path);
-    let mount = if around.cgroup_namespace {
-        match filesystem::open("cgroup2", "cgroup", &[], options.attributes.set) {
-            // Not the kernel's to give in a user namespace that does not own the cgroup namespace.
-            Err(error) if matches!(errno(&error), Some(Errno::EPERM | Errno::EBUSY)) => bound(own)?,
-            result => result?,
+    let mount = match filesystem::open("cgroup2", "cgroup", &[], options.attributes.set) {
+        // Not the kernel's to give in a user namespace that does not own the cgroup namespace.
+        Err(error) if matches!(errno(&error), Some(Errno::EPERM | Errno::EBUSY)) => {
+            let own = around.placement.paths.get("").filter(|_| around.cgroup_namespace);
+            bound(own.map_or(root, PathBuf::as_path))?
         }
-    } else {
-        bound(own)?
+        result => result?,
     };
     place(mount.as_fd(), onto.as_fd())?;
     decorate(mount.as_fd(), options)

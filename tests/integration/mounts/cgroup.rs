@@ -66,3 +66,14 @@ fn a_unified_hierarchy_is_the_containers_own() {
     assert!(outcome.stdout.contains(" ro,nosuid,nodev,noexec"), "{}", outcome.stdout);
     assert!(outcome.stdout.contains("cgroup2"), "{}", outcome.stdout);
 }
+
+#[test]
+fn without_a_cgroup_namespace_the_whole_unified_hierarchy_is_there() {
+    if hierarchies().iter().any(|hierarchy| !hierarchy.v2) {
+        skip!("the machine has cgroup v1 hierarchies");
+    }
+    let mut c = Container::sh("own=$(sed s/0::// /proc/self/cgroup); cat /sys/fs/cgroup$own/pids.max");
+    c.drop_namespace("cgroup");
+    c.config["linux"]["resources"]["pids"] = json!({ "limit": 77 });
+    c.run().ok().prints("77\n");
+}
