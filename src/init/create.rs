@@ -18,7 +18,7 @@ use crate::linux::{
     devices, loopback, masked_paths, mount_label, namespaces, namespaces::Namespaces, readonly_paths,
     rootfs_propagation, sysctl,
 };
-use crate::mounts::{self, idmap};
+use crate::mounts::{self, sources::Sources};
 use crate::process::{apparmor_profile, args, cwd, selinux_label, terminal};
 use crate::protocol::{ToInit, ToParent};
 use crate::root::{Rootfs, on_host, pivot, readonly};
@@ -37,8 +37,8 @@ pub struct Init<'a> {
     pub record: &'a Record,
     /// Namespaces to be joined.
     pub namespaces: &'a Namespaces,
-    /// The sources of idmapped mounts.
-    pub idmapped: &'a idmap::Sources,
+    /// The sources of bind mounts that the parent has opened.
+    pub sources: &'a Sources,
     /// The way into the cgroup.
     pub cgroup: &'a Entry,
     /// `--no-pivot`
@@ -118,7 +118,7 @@ impl Init<'_> {
             cgroup_namespace: namespaces::has(&self.bundle.spec, LinuxNamespaceType::Cgroup),
             placement: &self.record.cgroup,
             label: mount_label::of(&self.bundle.spec),
-            idmapped: self.idmapped,
+            sources: self.sources,
         }
     }
 

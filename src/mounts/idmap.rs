@@ -1,46 +1,32 @@
 //! Idmapped mounts: the options `idmap` and `ridmap`, `mounts[].uidMappings` and `gidMappings` (mount_setattr(2) with
 //! MOUNT_ATTR_IDMAP, Linux 5.12).
 //!
-//! The kernel takes a mapping as a user namespace, and only from who is privileged over the filesystem. That is the parent
-//! on the host, so it opens these sources before init is made, and init attaches what it finds in its copy of the memory.
+//! The kernel takes a mapping as a user namespace; the parent does it for init ([`super::sources`]).
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, open as open_file};
-use nix::mount::MsFlags;
+use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
+use super::is_bind;
 use super::options::Options;
-use super::{decorate, is_bind, name, source};
-use crate::config::Bundle;
 use crate::error::{Context as _, Result, bail, ensure};
-use crate::linux::{namespaces, rootfs_propagation, uid_mappings};
+use crate::linux::{namespaces, uid_mappings};
 use crate::sys::clone::{Side, fork};
 use crate::sys::fd::pidfd_send_signal;
-use crate::sys::mount::{Attributes, attr, clone_tree, set_attributes};
+use crate::sys::mount::{Attributes, attr, set_attributes};
 
 /// The mapping of one mount.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Mapping<'a> {
     uids: &'a [LinuxIdMapping],
     gids: &'a [LinuxIdMapping],
-}
-
-/// The sources of the idmapped mounts, detached, with all their options but not attached anywhere.
-#[derive(Debug, Default)]
-pub struct Sources(Vec<(usize, OwnedFd)>);
-
-impl Sources {
-    /// That of the mount with this index, if it is an idmapped one.
-    pub fn of(&self, index: usize) -> Option<BorrowedFd<'_>> {
-        self.0.iter().find(|(of, _)| *of == index).map(|(_, tree)| tree.as_fd())
-    }
 }
 
 /// A mapping is whole, for a bind mount, and there is one.
@@ -71,62 +57,40 @@ fn own(mount: &Mount) -> Mapping<'_> {
 }
 
 /// With mappings a mount is an idmapped one also without the option, as runc has it.
-fn is_wanted(mount: &Mount, options: &Options<'_>) -> bool {
+pub fn is_wanted(mount: &Mount, options: &Options<'_>) -> bool {
     options.idmap.is_some() || !own(mount).uids.is_empty()
 }
 
-/// Opens the sources of all idmapped mounts. In the parent, before it makes anything.
-pub fn open(bundle: &Bundle) -> Result<Sources> {
-    let mut sources = Sources::default();
-    let mut known = Vec::new();
-    for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
-        let options = Options::parse(mount.options().as_deref().unwrap_or_default());
-        if is_wanted(mount, &options) {
-            let tree = open_one(bundle, mount, &options, &mut known).with_context(|| name(index, mount))?;
-            sources.0.push((index, tree));
-        }
-    }
-    Ok(sources)
+/// Maps mounts, with one user namespace for each mapping that there is.
+pub struct Mapper<'a> {
+    spec: &'a Spec,
+    known: Vec<(Mapping<'a>, OwnedFd)>,
 }
 
-fn open_one<'a>(
-    bundle: &'a Bundle,
-    mount: &'a Mount,
-    options: &Options<'_>,
-    known: &mut Vec<(Mapping<'a>, OwnedFd)>,
-) -> Result<OwnedFd> {
-    let source = source(mount, &bundle.path);
-    let tree = clone_tree(AT_FDCWD, &source, options.bind == Some(true))
-        .with_context(|| format!("open the source {source:?}"))?;
-    part_from_host(&bundle.spec, &tree)?;
-    let wanted = match own(mount) {
-        own if own.uids.is_empty() => of_the_container(&bundle.spec),
-        own => own,
-    };
-    let place = match known.iter().position(|(mapping, _)| *mapping == wanted) {
-        Some(place) => place,
-        None => {
-            known.push((wanted, user_namespace(&bundle.spec, wanted)?));
-            known.len() - 1
-        }
-    };
-    map(&tree, &known[place].1, options.idmap == Some(true)).with_context(|| format!("id map {source:?}"))?;
-    decorate(tree.as_fd(), options)?;
-    Ok(tree)
-}
-
-/// The clone of a shared mount is a peer of the host's own: it gets what init gives the host's mounts.
-fn part_from_host(spec: &Spec, tree: &OwnedFd) -> Result<()> {
-    let propagation = rootfs_propagation::of_the_host(spec)?;
-    if propagation == MsFlags::MS_SHARED || !namespaces::has(spec, LinuxNamespaceType::Mount) {
-        return Ok(());
+impl<'a> Mapper<'a> {
+    /// For the mounts of a container.
+    pub fn new(spec: &'a Spec) -> Self {
+        Self { spec, known: Vec::new() }
     }
-    let attributes = Attributes { propagation: propagation.bits(), ..Attributes::default() };
-    set_attributes(tree.as_fd(), &attributes, true).context("part the mount from the host's")
+
+    /// Maps a detached mount that is mapped by nothing yet.
+    pub fn map(&mut self, mount: &'a Mount, options: &Options<'_>, tree: &OwnedFd) -> Result<()> {
+        let wanted = match own(mount) {
+            own if own.uids.is_empty() => of_the_container(self.spec),
+            own => own,
+        };
+        let place = match self.known.iter().position(|(mapping, _)| *mapping == wanted) {
+            Some(place) => place,
+            None => {
+                self.known.push((wanted, user_namespace(self.spec, wanted)?));
+                self.known.len() - 1
+            }
+        };
+        map(tree, &self.known[place].1, options.idmap == Some(true))
+    }
 }
 
 fn map(tree: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> Result<()> {
-    use std::os::fd::AsRawFd as _;
     let attributes = Attributes { set: attr::IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..Attributes::default() };
     match set_attributes(tree.as_fd(), &attributes, recursive) {
         Err(errno @ Errno::EINVAL) => Err(errno).context("does its filesystem support idmapped mounts on this kernel?"),
@@ -156,7 +120,7 @@ fn user_namespace(spec: &Spec, mapping: Mapping<'_>) -> Result<OwnedFd> {
 }
 
 fn open_namespace(path: &Path) -> Result<OwnedFd> {
-    open_file(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).with_context(|| format!("open {path:?}"))
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).with_context(|| format!("open {path:?}"))
 }
 
 /// A user namespace that only carries a mapping: a process is needed to make it, and is gone when it is in hand.

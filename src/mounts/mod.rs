@@ -6,6 +6,7 @@ pub mod destination;
 pub mod filesystem;
 pub mod idmap;
 pub mod options;
+pub mod sources;
 pub mod tmpcopyup;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -32,8 +33,8 @@ pub struct Surroundings<'a> {
     pub placement: &'a crate::cgroups::Placement,
     /// `linux.mountLabel`
     pub label: Option<&'a str>,
-    /// The sources of idmapped mounts, opened by the parent.
-    pub idmapped: &'a idmap::Sources,
+    /// The sources that the parent has opened.
+    pub sources: &'a sources::Sources,
 }
 
 /// Checks all entries; nothing is looked up yet.
@@ -73,12 +74,12 @@ fn is_bind(mount: &Mount, options: &Options<'_>) -> bool {
 /// Mounts all entries in their order. A read-only /dev is left writable; [`seal_dev`] comes after the devices.
 pub fn mount_all(spec: &Spec, around: Surroundings<'_>) -> Result<()> {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        mount_one(mount, around.idmapped.of(index), around).with_context(|| name(index, mount))?;
+        mount_one(mount, around.sources.of(index), around).with_context(|| name(index, mount))?;
     }
     Ok(())
 }
 
-fn mount_one(mount: &Mount, idmapped: Option<BorrowedFd<'_>>, around: Surroundings<'_>) -> Result<()> {
+fn mount_one(mount: &Mount, opened: Option<BorrowedFd<'_>>, around: Surroundings<'_>) -> Result<()> {
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
     let path = clean(mount.destination());
     if path == Path::new("/dev") {
@@ -88,7 +89,7 @@ fn mount_one(mount: &Mount, idmapped: Option<BorrowedFd<'_>>, around: Surroundin
         let place = around.rootfs.find(&path)?.with_context(|| format!("remount: {path:?} does not exist"))?;
         return decorate(place.as_fd(), &options);
     }
-    if let Some(tree) = idmapped {
+    if let Some(tree) = opened {
         return bind::attach(tree, &path, around);
     }
     if is_bind(mount, &options) {
