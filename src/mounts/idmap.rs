@@ -38,7 +38,7 @@ pub fn check(spec: &Spec, mount: &Mount, options: &Options<'_>) -> Result<()> {
         }
     }
     ensure!(own.uids.is_empty() == own.gids.is_empty(), "uidMappings and gidMappings are needed both, or none of them");
-    if !is_wanted(mount, options) {
+    if !is_wanted(mount) {
         return Ok(());
     }
     ensure!(is_bind(mount, options) && !options.remount, "an idmapped mount has to be a new bind mount");
@@ -57,8 +57,9 @@ fn own(mount: &Mount) -> Mapping<'_> {
 }
 
 /// With mappings a mount is an idmapped one also without the option, as runc has it.
-pub fn is_wanted(mount: &Mount, options: &Options<'_>) -> bool {
-    options.idmap.is_some() || !own(mount).uids.is_empty()
+pub fn is_wanted(mount: &Mount) -> bool {
+    let is_option = |option: &String| option == "idmap" || option == "ridmap";
+    mount.options().iter().flatten().any(is_option) || !own(mount).uids.is_empty()
 }
 
 /// Maps mounts, with one user namespace for each mapping that there is.

@@ -35,8 +35,12 @@ pub fn open(bundle: &Bundle) -> Result<Sources> {
     let mut mapper = Mapper::new(&bundle.spec);
     let strange = namespaces::has(&bundle.spec, LinuxNamespaceType::User);
     for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
+        let mapped = idmap::is_wanted(mount);
+        if !mapped && !strange {
+            continue;
+        }
         let options = Options::parse(mount.options().as_deref().unwrap_or_default());
-        if !idmap::is_wanted(mount, &options) && (!strange || options.remount || !is_bind(mount, &options)) {
+        if !mapped && (options.remount || !is_bind(mount, &options)) {
             continue;
         }
         if let Some(tree) = open_one(bundle, mount, &options, &mut mapper).with_context(|| name(index, mount))? {
@@ -53,7 +57,7 @@ fn open_one<'a>(
     mapper: &mut Mapper<'a>,
 ) -> Result<Option<OwnedFd>> {
     let source = source(mount, &bundle.path);
-    let mapped = idmap::is_wanted(mount, options);
+    let mapped = idmap::is_wanted(mount);
     let tree = match clone_tree(AT_FDCWD, &source, options.bind == Some(true)) {
         // An ordinary user may clone mounts only in its own namespaces: init does it there, or says why it cannot.
         Err(_) if !mapped => return Ok(None),
