@@ -37,7 +37,7 @@ pub struct Init<'a> {
     pub record: &'a Record,
     /// Namespaces to be joined.
     pub namespaces: &'a Namespaces,
-    /// The sources of sources mounts.
+    /// The sources of bind mounts that the parent has opened.
     pub sources: &'a source::Sources,
     /// The way into the cgroup.
     pub cgroup: &'a Entry,

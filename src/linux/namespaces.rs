@@ -11,7 +11,7 @@ use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
 use super::time_offsets;
 use super::uid_mappings::is_rootless;
-use crate::error::{Context as _, Result, bail, ensure};
+use crate::error::{Context as _, Result, anyhow, bail, ensure, words};
 use crate::root::path::check_absolute;
 
 /// A type, its name in config.json, in /proc/<pid>/ns and its flag, in the order of joining: the user namespace first,
@@ -81,6 +81,12 @@ pub fn names(spec: &Spec) -> Vec<String> {
 /// The flags of these types.
 pub fn flags(names: &[String]) -> CloneFlags {
     KINDS.iter().filter(|kind| names.iter().any(|name| name == kind.1)).map(|kind| kind.2).collect()
+}
+
+/// Who is in a container's namespaces already could otherwise look into this process, and the one that it makes, before
+/// they are confined (CVE-2016-9962). It also closes this process's files in /proc to an ordinary user.
+pub fn hide() -> Result<()> {
+    prctl::set_dumpable(false).map_err(|errno| anyhow!("PR_SET_DUMPABLE: {}", words(Errno::from_raw(errno))))
 }
 
 /// Of these, the ones that another process has to join before it makes one in them: an ordinary user may join the others
@@ -170,6 +176,8 @@ impl Namespaces {
     /// What belongs to another user namespace, the host's perhaps, can only be joined before, with the host's privileges;
     /// what an ordinary user may join only after. So what is refused at first is tried again.
     pub fn enter(&self, spec: &Spec) -> Result<()> {
+        let offsets = self.new.contains(NEWTIME).then(time_offsets::open).transpose()?;
+        hide()?;
         let is_user = |flag: CloneFlags| flag == CloneFlags::CLONE_NEWUSER;
         let mut later = Vec::new();
         for entry in self.joined.iter().filter(|(_, flag, _)| !is_user(*flag)) {
@@ -181,9 +189,9 @@ impl Namespaces {
         for (name, flag, fd) in self.joined.iter().filter(|(_, flag, _)| is_user(*flag)).chain(later) {
             setns(fd, *flag).with_context(|| joining(name))?;
         }
-        if self.new.contains(NEWTIME) {
+        if let Some(offsets) = offsets {
             unshare(NEWTIME).context("linux.namespaces: unshare the time namespace")?;
-            time_offsets::apply(spec)?;
+            time_offsets::apply(spec, &offsets)?;
         }
         Ok(())
     }
@@ -200,7 +208,7 @@ impl Namespaces {
         }
         if own_time.is_some() {
             unshare(NEWTIME).context("linux.namespaces: unshare the time namespace")?;
-            time_offsets::apply(spec)?;
+            time_offsets::apply(spec, &time_offsets::open()?)?;
         }
         let spawned = spawn();
         if let Some(own) = own_pid {

@@ -1,12 +1,15 @@
 //! `linux.timeOffsets`: how far the clocks of a new time namespace are ahead (time_namespaces(7), Linux 5.6).
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::File;
+use std::io::Write as _;
 
 use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset, Spec};
 
 use super::namespaces;
 use crate::error::{Context as _, Result, ensure};
+
+const OFFSETS: &str = "/proc/self/timens_offsets";
 
 /// The clocks are ones that have an offset, and they are the container's own.
 pub fn check(spec: &Spec) -> Result<()> {
@@ -27,8 +30,13 @@ pub fn check(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
+/// Opens what [`apply`] writes to, while this process may.
+pub fn open() -> Result<File> {
+    File::options().write(true).open(OFFSETS).with_context(|| format!("linux.timeOffsets: open {OFFSETS}"))
+}
+
 /// Sets the offsets of the namespace that this process's next child is born in: they are fixed once somebody is in it.
-pub fn apply(spec: &Spec) -> Result<()> {
+pub fn apply(spec: &Spec, mut offsets: &File) -> Result<()> {
     let mut text = String::new();
     for (clock, offset) in configured(spec) {
         let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
@@ -37,8 +45,7 @@ pub fn apply(spec: &Spec) -> Result<()> {
     if text.is_empty() {
         return Ok(());
     }
-    fs::write("/proc/self/timens_offsets", &text)
-        .with_context(|| format!("linux.timeOffsets: write {text:?} to /proc/self/timens_offsets"))
+    offsets.write_all(text.as_bytes()).with_context(|| format!("linux.timeOffsets: write {text:?} to {OFFSETS}"))
 }
 
 fn configured(spec: &Spec) -> impl Iterator<Item = (&String, &LinuxTimeOffset)> {

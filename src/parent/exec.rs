@@ -87,6 +87,7 @@ pub fn exec(
         let enter = || {
             // Inherited; from outside it cannot be written any more once the user namespace is entered.
             oom_score_adj::apply(process, std::process::id() as i32)?;
+            namespaces::hide()?;
             setns(&init, by_way).context("join the container's namespaces").map(|()| CloneFlags::empty())
         };
         spawn_in_user_namespace(enter, (&entry, cgroup.as_ref()), (&channel, far_end), story)?

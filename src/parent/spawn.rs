@@ -67,11 +67,8 @@ pub fn spawn_in_user_namespace(
 }
 
 fn make_init(enter: impl FnOnce() -> Result<CloneFlags>) -> Result<Side> {
-    let explain = |errno| anyhow!("prctl: {}", words(Errno::from_raw(errno)));
-    prctl::set_death_signal(Signal::SIGKILL as isize).map_err(explain)?;
-    // Who is in these namespaces already could otherwise look into this process, and init, before they are confined
-    // (CVE-2016-9962).
-    prctl::set_dumpable(false).map_err(explain)?;
+    prctl::set_death_signal(Signal::SIGKILL as isize)
+        .map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))?;
     let flags = enter()?;
     fork(flags, None, true).with_context(|| format!("clone with {flags:?}"))
 }

@@ -1,12 +1,14 @@
 //! `linux.uidMappings`, `linux.gidMappings` and the user namespace that they are for.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::container::Container;
-use crate::runtime::{need_root, only_tare};
+use crate::runtime::{Outcome, need_root, only_tare, runtime};
 
 /// A container whose ids 0 to 65535 are 100000 and up on the host.
 pub fn mapped(script: &str) -> Container {
@@ -227,4 +229,53 @@ fn a_source_below_a_directory_that_is_closed_to_the_containers_root_is_mounted()
     let outcome = c.run().code(1).prints("in the directory\nin the directory\n");
     assert!(outcome.stderr.contains("Read-only file system"), "{}", outcome.stderr);
     c.assert_nothing_left();
+}
+
+/// The container as that of the ordinary user 1000, whose only id it has.
+fn of_an_ordinary_user(c: &mut Container) {
+    let mapping = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
+    for name in ["uidMappings", "gidMappings"] {
+        if c.config["linux"].get(name).is_some() {
+            c.config["linux"][name] = mapping.clone();
+        }
+    }
+    c.config["process"].as_object_mut().expect("an object").remove("rlimits");
+    let mounts = c.config["mounts"].as_array_mut().expect("mounts is a list");
+    mounts.retain(|mount| mount["type"] != "cgroup");
+    for options in mounts.iter_mut().filter_map(|mount| mount.get_mut("options")?.as_array_mut()) {
+        options.retain(|option| option != "gid=5");
+    }
+    chown(c.bundle.dir.path(), Some(1000), Some(1000)).expect("chown");
+    c.save();
+}
+
+/// Calls a copy of the runtime as that user, who may not be able to reach the build directory.
+fn call_as_ordinary_user(c: &Container, args: &[&str]) -> Outcome {
+    let copy = c.beside("runtime");
+    if !copy.exists() {
+        fs::copy(runtime(), &copy).expect("copy the runtime");
+    }
+    let mut command = Command::new(copy);
+    command.uid(1000).gid(1000).current_dir("/").stdin(Stdio::null()).env("XDG_RUNTIME_DIR", c.bundle.dir.path());
+    command.arg("--root").arg(c.bundle.state_root()).args(args);
+    c.finish(&mut command)
+}
+
+#[test]
+fn an_ordinary_user_joins_the_namespaces_of_its_own_pod() {
+    need_root!("only root may use ids that are nobody's");
+    only_tare!("runc 1.1 wants the mappings beside the path");
+    let mut pod = mapped("exec sleep 1000");
+    of_an_ordinary_user(&mut pod);
+    let bundle = pod.bundle.path().display().to_string();
+    call_as_ordinary_user(&pod, &["run", "--detach", "--bundle", &bundle, &pod.id]).ok();
+    let script = "readlink /proc/self/ns/user; readlink /proc/self/ns/net; id -u; echo $$; cut -d. -f1 /proc/uptime";
+    let mut c = member(&pod, OF_A_POD, script);
+    c.add_namespace(json!({ "type": "time" }));
+    c.config["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 7_000_000 } });
+    of_an_ordinary_user(&mut c);
+    let bundle = c.bundle.path().display().to_string();
+    let outcome = call_as_ordinary_user(&c, &["run", "--bundle", &bundle, &c.id]).ok();
+    let expected = format!("{}0\n1\n7", links(&pod.pid().to_string(), &["user", "net"]));
+    assert!(outcome.stdout.starts_with(&expected), "{}\n{expected}", outcome.stdout);
 }
