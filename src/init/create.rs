@@ -18,7 +18,7 @@ use crate::linux::{
     devices, loopback, masked_paths, mount_label, namespaces, namespaces::Namespaces, readonly_paths,
     rootfs_propagation, sysctl,
 };
-use crate::mounts::{self, source};
+use crate::mounts::{self, sources};
 use crate::process::{apparmor_profile, args, cwd, selinux_label, terminal};
 use crate::protocol::{ToInit, ToParent};
 use crate::root::{Rootfs, on_host, pivot, readonly};
@@ -38,7 +38,7 @@ pub struct Init<'a> {
     /// Namespaces to be joined.
     pub namespaces: &'a Namespaces,
     /// The sources of bind mounts that the parent has opened.
-    pub sources: &'a source::Sources,
+    pub sources: &'a sources::Sources,
     /// The way into the cgroup.
     pub cgroup: &'a Entry,
     /// `--no-pivot`

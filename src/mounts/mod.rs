@@ -6,7 +6,7 @@ pub mod destination;
 pub mod filesystem;
 pub mod idmap;
 pub mod options;
-pub mod source;
+pub mod sources;
 pub mod tmpcopyup;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -34,7 +34,7 @@ pub struct Surroundings<'a> {
     /// `linux.mountLabel`
     pub label: Option<&'a str>,
     /// The sources that the parent opened.
-    pub sources: &'a source::Sources,
+    pub sources: &'a sources::Sources,
 }
 
 /// Checks all entries; nothing is looked up yet.

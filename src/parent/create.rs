@@ -20,7 +20,7 @@ use crate::init::program::Launch;
 use crate::linux::namespaces::{self, Namespaces, is_new};
 use crate::linux::seccomp::{self, Filter};
 use crate::linux::{intel_rdt, net_devices, uid_mappings};
-use crate::mounts::source;
+use crate::mounts::sources;
 use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::root::on_host;
@@ -74,7 +74,7 @@ pub fn create(options: &Options) -> Result<Created> {
     terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
     let namespaces = Namespaces::open(&bundle.spec)?;
     let filter = prepare_filter(&bundle.spec, &options.root)?;
-    let sources = source::open_all(&bundle)?;
+    let sources = sources::open_all(&bundle)?;
     let rdt = intel_rdt::place(&bundle.spec, &options.id)?;
 
     let (container, lock) = Container::create(&options.root, &options.id)?;
