@@ -1,14 +1,12 @@
 //! Bind mounts and their options.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use serde_json::json;
 
 use crate::bundle::mounts_below;
 use crate::container::Container;
-use crate::linux::uid_mappings::mapped;
 use crate::runtime::{finish, only_tare};
 
 /// A container with a directory `src` beside the bundle that holds a file.
@@ -184,22 +182,5 @@ fn an_unknown_option_is_not_taken_for_a_flag() {
     c.add_mount(json!({ "destination": "/mnt", "type": "tmpfs", "source": "t", "options": ["no_such_option=1"] }));
     let outcome = c.create().code(1);
     assert!(outcome.stderr.contains("/mnt"), "{}", outcome.stderr);
-    c.assert_nothing_left();
-}
-
-/// Engines keep files for a container where only root may go: its own root, in a user namespace, may not.
-#[test]
-fn a_source_in_a_closed_directory_reaches_a_container_with_a_user_namespace() {
-    let mut c = mapped("cat /m/file; touch /m/new || echo refused");
-    let closed = c.beside("closed");
-    fs::create_dir_all(closed.join("inner")).expect("mkdir");
-    fs::write(closed.join("inner/file"), "found\n").expect("write");
-    fs::set_permissions(closed.join("inner"), fs::Permissions::from_mode(0o777)).expect("chmod");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("chmod");
-    fs::create_dir(c.rootfs().join("m")).expect("mkdir");
-    c.add_mount(json!({
-        "destination": "/m", "type": "bind", "source": closed.join("inner"), "options": ["rbind", "ro", "nosuid"]
-    }));
-    c.run().ok().prints("found\nrefused\n");
     c.assert_nothing_left();
 }
