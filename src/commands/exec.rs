@@ -84,8 +84,8 @@ fn read(path: &Path) -> Result<Process> {
     config::parse_process(&json).with_context(|| format!("--process {path:?}"))
 }
 
-/// How the container's own process is confined and scheduled is how all of it is, unless the new one says something else
-/// (runc has it so).
+/// How the container's own process is confined, limited and scheduled is how all of it is, unless the new one says
+/// something else (runc has it so).
 fn inherit(process: &mut Process, spec: &Spec) {
     let Some(own) = spec.process() else { return };
     let is_none = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
@@ -94,6 +94,15 @@ fn inherit(process: &mut Process, spec: &Spec) {
     }
     if is_none(process.apparmor_profile()) {
         process.set_apparmor_profile(own.apparmor_profile().clone());
+    }
+    if process.capabilities().is_none() {
+        process.set_capabilities(own.capabilities().clone());
+    }
+    if process.rlimits().as_ref().is_none_or(Vec::is_empty) {
+        process.set_rlimits(own.rlimits().clone());
+    }
+    if process.no_new_privileges().is_none() {
+        process.set_no_new_privileges(own.no_new_privileges());
     }
     if process.scheduler().is_none() {
         process.set_scheduler(own.scheduler().clone());

@@ -19,7 +19,7 @@ use crate::linux::{
     rootfs_propagation, sysctl,
 };
 use crate::mounts::{self, sources};
-use crate::process::{apparmor_profile, args, cwd, selinux_label, terminal};
+use crate::process::{apparmor_profile, args, cwd, exec_cpu_affinity, selinux_label, terminal};
 use crate::protocol::{ToInit, ToParent};
 use crate::root::{Rootfs, on_host, pivot, readonly};
 use crate::state::{Container, Record, gate::Gate};
@@ -61,6 +61,7 @@ impl Init<'_> {
         self.launch.live_only_as_long_as_the_parent()?;
         let gate = Gate::take(self.container)?;
         self.launch.enter_cgroup(self.cgroup)?;
+        exec_cpu_affinity::reset();
         self.namespaces.join()?;
         if self.namespaces.new_user() {
             self.launch.channel.wait_for(ToInit::Mapped)?;

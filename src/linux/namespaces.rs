@@ -102,6 +102,7 @@ pub fn for_child_of<T>(init: &OwnedFd, namespaces: CloneFlags, spawn: impl FnOnc
         return spawn();
     }
     let own = open_own("pid")?;
+    hide()?;
     setns(init, CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;
     let spawned = spawn();
     setns(own, CloneFlags::CLONE_NEWPID).context("return to the own pid namespace")?;
@@ -204,6 +205,7 @@ impl Namespaces {
         let own_pid = joined.map(|_| open_own("pid")).transpose()?;
         let own_time = self.new.contains(NEWTIME).then(|| open_own("time")).transpose()?;
         if let Some((_, flag, joined)) = joined {
+            hide()?;
             setns(joined, *flag).context("linux.namespaces: join the pid namespace")?;
         }
         if own_time.is_some() {

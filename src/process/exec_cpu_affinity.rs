@@ -1,9 +1,9 @@
-//! `process.execCPUAffinity`: on which CPUs a program of `exec` is started, and on which it runs. A container's own init
-//! has nothing of it.
+//! `process.execCPUAffinity`: on which CPUs a program of `exec` is started, and on which it runs. Without it, and for a
+//! container's own init, these are all of the cpuset's.
 
 use oci_spec::runtime::Process;
 
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Result, words};
 use crate::linux::number_list;
 use crate::sys::schedule::set_affinity;
 
@@ -22,8 +22,21 @@ pub fn apply_initial(process: &Process) -> Result<()> {
     apply(list).context("process.execCPUAffinity.initial")
 }
 
-/// For the process, in its cgroup. Without a list it keeps what the kernel made of the first one there.
+/// For the process, in its cgroup: who called the runtime may have been bound to some CPUs, the container is not. The
+/// kernel takes out what is not in the cpuset, and remembers it for when that changes.
+pub fn reset() {
+    const ALL: [u64; 128] = [u64::MAX; 128]; // the kernel clamps it to the CPUs that it has been built for
+    if let Err(errno) = set_affinity(&ALL) {
+        log::warn!("sched_setaffinity: {}: the container has the CPUs of the caller", words(errno));
+    }
+}
+
+/// For the process, in its cgroup. Without a second list it keeps what the kernel made of the first one there.
 pub fn apply_final(process: &Process) -> Result<()> {
+    if process.exec_cpu_affinity().is_none() {
+        reset();
+        return Ok(());
+    }
     let list = process.exec_cpu_affinity().as_ref().and_then(|affinity| affinity.cpu_affinity_final().as_deref());
     apply(list).context("process.execCPUAffinity.final")
 }

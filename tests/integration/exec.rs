@@ -174,3 +174,17 @@ fn a_program_joins_a_user_and_a_time_namespace() {
     let outcome = exec(&c, &[], &["cut", "-d.", "-f1", "/proc/uptime"]).ok();
     assert!(outcome.stdout.trim().parse::<u64>().is_ok_and(|uptime| uptime >= 7_000_000), "{}", outcome.stdout);
 }
+
+#[test]
+fn a_process_file_that_is_silent_on_privileges_and_limits_has_the_containers() {
+    let mut c = Container::sleeping();
+    c.capabilities(&["CAP_KILL"]);
+    c.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "hard": 77, "soft": 77 }]);
+    c.launch();
+    let script = "ulimit -n; grep -E 'CapEff|NoNewPrivs' /proc/self/status | tr -d '\\n'";
+    let file = c.beside("process.json");
+    let process = json!({ "args": ["/bin/sh", "-c", script], "cwd": "/", "user": { "uid": 0, "gid": 0 } });
+    fs::write(&file, process.to_string()).expect("write");
+    let outcome = c.call(&["exec", "--process", file.to_str().expect("a path"), &c.id]).ok();
+    assert_eq!(outcome.stdout, "77\nCapEff:\t0000000000000020NoNewPrivs:\t1", "{}", outcome.stderr);
+}

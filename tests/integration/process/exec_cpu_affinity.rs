@@ -76,3 +76,23 @@ fn cpus_that_are_not_there_are_refused() {
     }
     assert_eq!(c.status(), "running");
 }
+
+#[test]
+fn the_callers_own_cpus_are_not_the_containers() {
+    only_tare!("runc 1.1 hands them down");
+    if !own().starts_with("0-") {
+        skip!("needs two CPUs");
+    }
+    let mut c = Container::new();
+    c.args(&["cat", "/proc/self/status"]);
+    c.save();
+    let mut bound = std::process::Command::new("taskset");
+    c.append_run(bound.args(["-c", "0"]));
+    assert_eq!(allowed(&c.finish(&mut bound).ok().stdout), own());
+    c.args(&["sleep", "1000"]);
+    c.launch();
+    let call = c.command(&["exec", &c.id, "cat", "/proc/self/status"]);
+    let mut bound = std::process::Command::new("taskset");
+    bound.args(["-c", "0"]).arg(call.get_program()).args(call.get_args());
+    assert_eq!(allowed(&c.finish(&mut bound).ok().stdout), own());
+}
