@@ -21,6 +21,7 @@ use crate::linux::namespaces::{self, Namespaces, is_new};
 use crate::linux::seccomp::{self, Filter};
 use crate::linux::{intel_rdt, net_devices, uid_mappings};
 use crate::mounts::sources;
+use crate::process::listen_fds::Passed;
 use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::root::on_host;
@@ -47,7 +48,7 @@ pub struct Options {
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
     /// `--preserve-fds`, with those of LISTEN_FDS
-    pub preserved_fds: u32,
+    pub preserved_fds: Passed,
     /// `--systemd-cgroup`, `--cgroup-manager`
     pub cgroups: Kind,
 }
@@ -112,7 +113,7 @@ pub fn create(options: &Options) -> Result<Created> {
                 filter: filter.as_ref(),
                 channel: channel_of_init,
                 user_namespace: namespaces.new_user() || namespaces.joins_user(),
-                preserved_fds: options.preserved_fds,
+                preserved_fds: &options.preserved_fds,
             },
             container: &container,
             record: &record,

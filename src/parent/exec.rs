@@ -16,6 +16,7 @@ use crate::error::{Context as _, Result, bail};
 use crate::init::exec::Exec;
 use crate::init::program::Launch;
 use crate::linux::{intel_rdt, memory_policy, namespaces, personality};
+use crate::process::listen_fds::Passed;
 use crate::process::{self, exec_cpu_affinity, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::state::{Container, Record, Status, pid_file};
@@ -37,7 +38,7 @@ pub struct Options {
     /// `--ignore-paused`
     pub ignore_paused: bool,
     /// `--preserve-fds`
-    pub preserved_fds: u32,
+    pub preserved_fds: Passed,
 }
 
 /// Starts a program in a container. Returns it, and the terminal's master side, if nobody else has it.
@@ -76,7 +77,7 @@ pub fn exec(
             filter: filter.as_ref(),
             channel: channel_of_program,
             user_namespace,
-            preserved_fds: options.preserved_fds,
+            preserved_fds: &options.preserved_fds,
         };
         let rootfs = record.mounts_before.map(|_| record.rootfs.as_path());
         Exec { launch, id: &record.id, init: &init, namespaces: namespaces - by_way, rootfs, cgroup: &entry }.run()
