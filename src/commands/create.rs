@@ -24,6 +24,7 @@ impl cli::Create {
             bundle: self.bundle,
             pid_file: self.pid_file,
             console_socket: self.console_socket,
+            pidfd_socket: self.pidfd_socket,
             detached,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,

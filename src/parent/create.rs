@@ -9,7 +9,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{close, geteuid};
 use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResources, Spec};
 
-use super::serve::Service;
+use super::serve::{Service, hand_over_pidfd};
 use super::spawn::{Process, spawn, spawn_in_user_namespace};
 use crate::cgroups::{self, Entry, Kind, Manager, Placement, Wanted};
 use crate::config::{self, Bundle};
@@ -41,6 +41,8 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// `--console-socket`
     pub console_socket: Option<PathBuf>,
+    /// `--pidfd-socket`
+    pub pidfd_socket: Option<PathBuf>,
     /// Nobody stays to hold the other end of a terminal: `create`, and `run --detach`.
     pub detached: bool,
     /// `--no-pivot`
@@ -171,6 +173,7 @@ pub fn create(options: &Options) -> Result<Created> {
         console_socket,
     };
     let terminal = service.run(&channel, init)?;
+    hand_over_pidfd(options.pidfd_socket.as_deref(), "standard", init)?;
     if let Some(path) = &options.pid_file {
         pid_file::write(path, init.pid)?;
     }

@@ -9,7 +9,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::close;
 use oci_spec::runtime::{Process, Spec};
 
-use super::serve::Service;
+use super::serve::{Service, hand_over_pidfd};
 use super::spawn::{self, spawn, spawn_in_user_namespace};
 use crate::cgroups::{self, Entry};
 use crate::error::{Context as _, Result, bail};
@@ -33,6 +33,8 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// `--console-socket`
     pub console_socket: Option<PathBuf>,
+    /// `--pidfd-socket`
+    pub pidfd_socket: Option<PathBuf>,
     /// `--detach`
     pub detached: bool,
     /// `--ignore-paused`
@@ -110,6 +112,7 @@ pub fn exec(
         let service =
             Service { spec, process, record, cgroup: cgroup.as_ref(), late_devices: Cell::new(None), console_socket };
         let terminal = service.run_until_executed(&channel, &spawned)?;
+        hand_over_pidfd(options.pidfd_socket.as_deref(), "setns", &spawned)?;
         if let Some(path) = &options.pid_file {
             pid_file::write(path, spawned.pid)?;
         }
