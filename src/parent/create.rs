@@ -95,11 +95,14 @@ pub fn create(options: &Options) -> Result<Created> {
     record.cgroup = cgroup.placement().clone();
     // While nothing is in it: between two writes of the v1 list everything is denied. Rules that could deny init to make
     // the container's devices come when it has made them.
-    let late_devices = if cgroups::deny_by_default(&resources) { None } else { Some(&resources) };
+    let (early_devices, late_devices) = match cgroups::deny_by_default(&resources) {
+        true => (Some(&resources), None),
+        false => (None, Some(&resources)),
+    };
     let entry = cgroup.entry()?;
     let adopted = matches!(entry, Entry::Adopted);
-    if late_devices.is_none() && !adopted {
-        cgroup.apply_devices(&resources)?;
+    if let Some(resources) = early_devices.filter(|_| !adopted) {
+        cgroup.apply_devices(resources)?;
     }
 
     let (channel, init_channel) = protocol::pair()?;
@@ -139,11 +142,7 @@ pub fn create(options: &Options) -> Result<Created> {
     log::debug!("init of {:?} is pid {} on the host", options.id, init.pid);
     oom_score_adj::apply(process, init.pid)?;
     if adopted {
-        cgroup.attach(init.pid)?;
-        if late_devices.is_none() {
-            cgroup.apply_devices(&resources)?;
-        }
-        channel.send(ToInit::Placed)?;
+        adopt(cgroup.as_ref(), init, early_devices, &channel)?;
     }
     if namespaces.new_user() {
         uid_mappings::apply(&bundle.spec, init.pid)?;
@@ -179,6 +178,20 @@ pub fn create(options: &Options) -> Result<Created> {
     }
     let init = undo.disarm()?;
     Ok(Created { container, record, init, terminal, lock })
+}
+
+/// Has init moved into its cgroup, which systemd makes around it, and lets it go on.
+fn adopt(
+    cgroup: &dyn Manager,
+    init: &Process,
+    devices: Option<&LinuxResources>,
+    channel: &protocol::Parent,
+) -> Result<()> {
+    cgroup.attach(init.pid)?;
+    if let Some(resources) = devices {
+        cgroup.apply_devices(resources)?;
+    }
+    channel.send(ToInit::Placed)
 }
 
 /// The compiled seccomp profile of a configuration.
