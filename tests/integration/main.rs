@@ -13,6 +13,7 @@ mod runtime;
 
 mod cve;
 mod docker;
+mod events;
 mod exec;
 mod hooks;
 mod inside;
@@ -26,5 +27,6 @@ mod mounts;
 mod pause;
 mod process;
 mod run;
+mod stats;
 mod systemd;
 mod update;
