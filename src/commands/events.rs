@@ -75,9 +75,15 @@ pub fn run(root: &Path, args: &Events) -> Result<()> {
     stream(&source, init.as_fd(), interval)
 }
 
-/// Reports by the interval, and each time that the kernel runs out of the container's memory, until init has ended.
+/// Reports by the interval, and each time that the OOM killer was there, until init has ended.
 fn stream(source: &Source, init: BorrowedFd<'_>, interval: Duration) -> Result<()> {
-    let mut oom = source.cgroup.watch_oom().map_err(|error| warn("it will not be told of", &error)).ok();
+    let mut oom = match source.cgroup.watch_oom() {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            log::warn!("events: the OOM killer will not be heard of: {}", one_line(&error));
+            None
+        }
+    };
     let mut next = Instant::now() + interval;
     loop {
         let ended = wait(init, oom.as_ref(), next)?;
@@ -107,15 +113,15 @@ fn stream(source: &Source, init: BorrowedFd<'_>, interval: Duration) -> Result<(
     }
 }
 
-fn warn(what: &str, error: &crate::error::Error) {
-    log::warn!("events: out of memory: {what}: {}", one_line(error));
-}
-
 /// Waits for whatever comes first; has init ended?
 fn wait(init: BorrowedFd<'_>, oom: Option<&OomWatch>, until: Instant) -> Result<bool> {
     let mut fds = vec![PollFd::new(init, PollFlags::POLLIN)];
-    fds.extend(oom.map(OomWatch::poll_fd));
-    let left = TimeSpec::from_duration(until.saturating_duration_since(Instant::now()));
+    let mut left = until.saturating_duration_since(Instant::now());
+    if let Some((fd, at_most)) = oom.map(OomWatch::poll_fd) {
+        fds.push(fd);
+        left = at_most.map_or(left, |at_most| left.min(at_most));
+    }
+    let left = TimeSpec::from_duration(left);
     match ppoll(&mut fds, Some(left), None) {
         Ok(_) => Ok(fds[0].any().unwrap_or(false)),
         Err(Errno::EINTR) => Ok(false),

@@ -65,7 +65,8 @@ fn one_report_tells_the_use_and_the_limits() {
 fn a_created_and_a_paused_container_are_reported_of() {
     let c = busy();
     c.create().ok();
-    assert_eq!(number(&once(&c)["pids"]["current"]), 1);
+    let waiting = number(&once(&c)["pids"]["current"]);
+    assert!((1..16).contains(&waiting), "{waiting} threads"); // runc's init is a Go program
     c.start().ok();
     c.call(&["pause", &c.id]).ok();
     assert_eq!(number(&once(&c)["pids"]["current"]), 1);
@@ -96,11 +97,14 @@ fn the_stream_goes_on_until_the_container_stops() {
         c.delete().ok(); // runc's goes on until then
     }
     let outcome = events.wait().ok();
-    let reports: Vec<Value> =
+    let mut reports: Vec<Value> =
         outcome.stdout.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    if !crate::runtime::is_tare() {
+        reports.retain(|report| report["type"] == "stats"); // runc may take the cgroup's end for an oom
+    }
+    assert!(reports.iter().all(|report| report["type"] == "stats" && report["id"] == json!(c.id)));
     let totals: Vec<u64> = reports.iter().map(|report| number(&report["data"]["cpu"]["usage"]["total"])).collect();
     assert!(totals.is_sorted() && totals[0] < totals[2], "{totals:?}");
-    assert!(reports.iter().all(|report| report["type"] == "stats" && report["id"] == json!(c.id)));
 }
 
 #[test]
@@ -124,7 +128,8 @@ fn without_swap(c: &mut Container) {
 fn the_oom_killer_is_heard_of_while_the_container_goes_on() {
     let mut c = Container::sh(
         "while [ ! -e /dev/shm/go ]; do usleep 10000; done
-         head -c 100000000 /dev/zero | tail -c 90000000 >/dev/null; exec sleep 1000",
+         (echo 1000 >/proc/self/oom_score_adj; head -c 100000000 /dev/zero | tail -c 90000000 >/dev/null)
+         exec sleep 1000",
     );
     without_swap(&mut c);
     c.launch();
@@ -135,11 +140,14 @@ fn the_oom_killer_is_heard_of_while_the_container_goes_on() {
     fs::write(format!("/proc/{}/root/dev/shm/go", c.pid()), "").expect("tell the program to go on");
     eventually("the OOM killer is heard of", || events.stdout().contains(&line).then_some(()));
     let until_then = events.stdout().lines().count();
-    wait_for_reports(&events, until_then + 1);
     assert_eq!(c.status(), "running");
+    eventually("it is reported of again", || (events.stdout().lines().count() > until_then).then_some(()));
     c.delete_force().ok();
     let outcome = events.wait().ok();
-    assert!(outcome.stdout.matches(&line).count() < 10, "one kill: {}", outcome.stdout);
+    if crate::runtime::is_tare() {
+        // The kernel may take a second victim while the first one dies. runc repeats itself a dozen times meanwhile.
+        assert!(outcome.stdout.matches(&line).count() <= 3, "{}", outcome.stdout);
+    }
 }
 
 #[test]

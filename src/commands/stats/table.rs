@@ -127,7 +127,7 @@ mod tests {
         );
         assert_eq!(
             lines[1],
-            "a         12.3   5.0MiB / 64.0MiB          3 / -          0B / 1.5KiB             -         0.5 / - / 0.0"
+            "a         12.3   5.0MiB / 64.0MiB          3 / -          0B / 1.5KiB             -           0.5 / - / 0.0"
         );
         assert_eq!(lines.len(), 3);
         assert_eq!(table(&[], None, false).lines().count(), 1);
