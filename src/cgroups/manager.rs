@@ -8,6 +8,8 @@ use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{self, Layout};
+use super::oom::OomWatch;
+use super::stats::Stats;
 use super::v1::V1;
 use super::v2::V2;
 use super::wanted::Wanted;
@@ -137,6 +139,12 @@ pub trait Manager {
     /// How many processes the kernel's OOM killer ended here; 0 if unknown.
     fn oom_kills(&self) -> u64;
 
+    /// What its processes have used. An error if it is gone, or if there is none.
+    fn stats(&self) -> Result<Stats>;
+
+    /// Begins to listen for the kernel's OOM killer. An error if nothing counts its memory.
+    fn watch_oom(&self) -> Result<OomWatch>;
+
     /// Whether its directory is there.
     fn exists(&self) -> bool;
 }
@@ -243,6 +251,12 @@ impl Manager for NoCgroup {
     }
     fn oom_kills(&self) -> u64 {
         0
+    }
+    fn stats(&self) -> Result<Stats> {
+        bail!("the container has no cgroup that could count what it uses")
+    }
+    fn watch_oom(&self) -> Result<OomWatch> {
+        bail!("the container has no cgroup")
     }
     fn exists(&self) -> bool {
         false

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use super::duration;
+
 /// A low-level container runtime for OCI bundles.
 #[derive(Debug, Parser)]
 #[command(name = "tare", disable_version_flag = true, args_override_self = true)]
@@ -94,6 +96,10 @@ pub enum Command {
     Resume(Id),
     /// Change the limits of a container
     Update(Box<Update>),
+    /// Report what a container uses, again and again, and when it runs out of memory, as JSON
+    Events(Events),
+    /// Show what containers use
+    Stats(Stats),
     /// List the processes of a container
     Ps(Ps),
     /// Print the state of a container as JSON
@@ -269,12 +275,12 @@ pub struct List {
     pub quiet: bool,
 }
 
-/// `--format` of `list` and `ps`
+/// `--format` of `list`, `ps` and `stats`
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ListFormat {
     /// Columns for a person
     Table,
-    /// An array of states
+    /// An array
     Json,
 }
 
@@ -329,6 +335,37 @@ pub struct Update {
     /// The container's id
     #[arg(value_name = "CONTAINER")]
     pub id: String,
+}
+
+/// Flags of `events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Time between two reports, as 500ms, 5s or 1m30s
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse, allow_hyphen_values = true)]
+    pub interval: i64,
+    /// Report once, and end
+    #[arg(long)]
+    pub stats: bool,
+    /// The container's id
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+}
+
+/// Flags of `stats`.
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// Show it again and again, until Ctrl-C or until none of the named containers is left
+    #[arg(long, short)]
+    pub watch: bool,
+    /// Time between two readings, as 500ms, 5s or 1m30s: shares of time are of this one
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse, allow_hyphen_values = true)]
+    pub interval: i64,
+    /// Form of the list
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    pub format: ListFormat,
+    /// The containers' ids [default: all that are not stopped]
+    #[arg(value_name = "CONTAINER")]
+    pub ids: Vec<String>,
 }
 
 /// Flags of `ps`.

@@ -3,6 +3,8 @@
 pub mod cli;
 pub mod create;
 pub mod delete;
+pub mod duration;
+pub mod events;
 pub mod exec;
 pub mod features;
 pub mod kill;
@@ -15,6 +17,7 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod stats;
 pub mod update;
 pub mod version;
 
@@ -70,6 +73,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
         Some(Command::Pause(args)) => pause::run(&root, &args.id).map(|()| 0),
         Some(Command::Resume(args)) => resume::run(&root, &args.id).map(|()| 0),
         Some(Command::Update(args)) => update::run(&root, &args).map(|()| 0),
+        Some(Command::Events(args)) => events::run(&root, &args).map(|()| 0),
+        Some(Command::Stats(args)) => stats::run(&root, &args).map(|()| 0),
         Some(Command::Ps(args)) => ps::run(&root, &args).map(|()| 0),
         Some(Command::State(args)) => state::run(&root, &args.id).map(|()| 0),
         Some(Command::Kill(args)) => kill::run(&root, &args.id, &args.signal, args.all).map(|()| 0),

@@ -1,6 +1,8 @@
 //! `linux.intelRdt`: the group of the resctrl filesystem that the container's processes are in (Intel Resource Director
 //! Technology: shares of the last-level cache and of the memory bandwidth).
 
+mod stats;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::cgroups::unescape;
 use crate::error::{Context as _, Error, Result, anyhow, ensure};
 use crate::state::Record;
+
+pub use stats::{Stats, stats};
 
 /// Where the kernel has a directory for the filesystem.
 const USUAL_PLACE: &str = "/sys/fs/resctrl";

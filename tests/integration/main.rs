@@ -13,6 +13,7 @@ mod runtime;
 
 mod cve;
 mod docker;
+mod events;
 mod exec;
 mod hooks;
 mod inside;
@@ -27,5 +28,6 @@ mod pause;
 mod pidfd_socket;
 mod process;
 mod run;
+mod stats;
 mod systemd;
 mod update;

@@ -21,6 +21,8 @@ use oci_spec::runtime::LinuxResources;
 
 use super::layout::{self, Layout};
 use super::manager::{Entry, Kind, Manager, Placement};
+use super::oom::OomWatch;
+use super::stats::Stats;
 use super::v2::V2;
 use super::wanted::Wanted;
 use crate::error::{Context as _, Result, bail, one_line};
@@ -195,6 +197,14 @@ impl Manager for Systemd {
 
     fn oom_kills(&self) -> u64 {
         self.cgroup.oom_kills()
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        self.cgroup.stats()
+    }
+
+    fn watch_oom(&self) -> Result<OomWatch> {
+        self.cgroup.watch_oom()
     }
 
     fn exists(&self) -> bool {

@@ -11,6 +11,7 @@ mod net_cls;
 mod net_prio;
 pub(super) mod pids;
 pub(super) mod rdma;
+mod stats;
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 
 use super::manager::{Entry, Manager, Placement};
+use super::oom::OomWatch;
+use super::stats::Stats;
 use super::{check, device_rules, file, tree, v2};
 use crate::error::{Context, Error, Result, bail};
 use crate::linux::uid_mappings::is_rootless;
@@ -276,6 +279,17 @@ impl Manager for V1 {
 
     fn oom_kills(&self) -> u64 {
         self.dir("memory").map_or(0, |dir| file::count(dir, "memory.oom_control", "oom_kill"))
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        if !self.exists() {
+            bail!("the container's cgroup is gone");
+        }
+        stats::read(|controller| self.dir(controller))
+    }
+
+    fn watch_oom(&self) -> Result<OomWatch> {
+        OomWatch::v1(self.dir("memory").context("the memory controller is not mounted, or not the container's")?)
     }
 
     fn exists(&self) -> bool {

@@ -9,6 +9,7 @@ pub(super) mod hugetlb;
 pub(super) mod io;
 pub(super) mod memory;
 mod owner;
+pub(super) mod stats;
 mod unified;
 
 use std::cell::Cell;
@@ -23,6 +24,8 @@ use oci_spec::runtime::LinuxResources;
 
 use super::file::{self, converted};
 use super::manager::{Entry, Manager, Placement};
+use super::oom::OomWatch;
+use super::stats::Stats;
 use super::{check, device_rules, tree, v1};
 use crate::error::{Context, Error, Result, bail, errno};
 use crate::linux::uid_mappings::is_rootless;
@@ -255,6 +258,17 @@ impl Manager for V2 {
 
     fn oom_kills(&self) -> u64 {
         self.dir().map_or(0, |dir| file::count(dir, "memory.events", "oom_kill"))
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        match self.dir().filter(|dir| dir.exists()) {
+            Some(dir) => stats::read(dir),
+            None => bail!("the container's cgroup is gone"),
+        }
+    }
+
+    fn watch_oom(&self) -> Result<OomWatch> {
+        OomWatch::v2(self.dir().context("the container has no cgroup")?)
     }
 
     fn exists(&self) -> bool {
