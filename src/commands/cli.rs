@@ -140,6 +140,9 @@ pub struct Create {
     /// Unix socket that is sent the terminal of the container
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
+    /// Unix socket that is sent a pidfd of the container's init
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
     /// Do not use pivot_root (for a root filesystem in an initramfs)
     #[arg(long)]
     pub no_pivot: bool,
@@ -201,6 +204,9 @@ pub struct Exec {
     /// Unix socket that is sent the terminal of the program
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
+    /// Unix socket that is sent a pidfd of the program
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
     /// AppArmor profile
     #[arg(long, value_name = "PROFILE")]
     pub apparmor: Option<String>,

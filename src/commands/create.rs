@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use super::cli;
 use crate::cgroups::Kind;
-use crate::error::{Context as _, Result, ensure};
+use crate::error::{Result, ensure};
 use crate::parent::create::{Options, create};
+use crate::process::listen_fds::{self, Passed};
 use crate::sys::fd::is_open;
 
 /// Creates the container and leaves it waiting.
@@ -23,6 +24,7 @@ impl cli::Create {
             bundle: self.bundle,
             pid_file: self.pid_file,
             console_socket: self.console_socket,
+            pidfd_socket: self.pidfd_socket,
             detached,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
@@ -32,19 +34,13 @@ impl cli::Create {
     }
 }
 
-/// How many descriptors after the standard ones the program gets: those of `--preserve-fds`, which have to be there, and
-/// those of LISTEN_FDS.
-pub fn preserved_fds(asked: u32) -> Result<u32> {
-    for fd in 3..3 + asked {
+/// The descriptors after the standard ones that the program gets: the sockets that a service manager passed, and after them
+/// those of `--preserve-fds`, which have to be there.
+pub fn preserved_fds(asked: u32) -> Result<Passed> {
+    let mut passed = listen_fds::received()?;
+    for fd in 3 + passed.count..3 + passed.count + asked {
         ensure!(is_open(fd as i32), "--preserve-fds {asked}: descriptor {fd} is not open");
     }
-    Ok(asked + listen_fds()?)
-}
-
-/// Sockets passed by a service manager (sd_listen_fds(3)).
-fn listen_fds() -> Result<u32> {
-    match std::env::var("LISTEN_FDS") {
-        Ok(count) if !count.is_empty() => count.parse().with_context(|| format!("LISTEN_FDS={count:?}")),
-        _ => Ok(0),
-    }
+    passed.count += asked;
+    Ok(passed)
 }

@@ -37,6 +37,7 @@ fn start(root: PathBuf, args: cli::Exec) -> Result<i32> {
         preserved_fds: preserved_fds(args.preserve_fds)?,
         pid_file: args.pid_file,
         console_socket: args.console_socket,
+        pidfd_socket: args.pidfd_socket,
         detached: args.detach,
         ignore_paused: args.ignore_paused,
     };

@@ -12,6 +12,7 @@ use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, anyhow, bail, words};
 use crate::linux::seccomp::Filter;
 use crate::linux::{memory_policy, personality};
+use crate::process::listen_fds::Passed;
 use crate::process::{
     args, capabilities, cwd, env, io_priority, no_new_privileges, rlimits, scheduler, selinux_label, user,
 };
@@ -31,7 +32,7 @@ pub struct Launch<'a> {
     /// The process is in a user namespace of the container's.
     pub user_namespace: bool,
     /// `--preserve-fds`, with those of LISTEN_FDS: how many descriptors after the standard ones stay open.
-    pub preserved_fds: u32,
+    pub preserved_fds: &'a Passed,
 }
 
 impl Launch<'_> {
@@ -119,7 +120,8 @@ impl Launch<'_> {
     }
 
     fn find_program(&self) -> Result<Program> {
-        let environment = env::prepare(self.process, || user::home(self.process));
+        let passed = &self.preserved_fds.env;
+        let environment = env::prepare(self.process, passed, || user::home(self.process));
         let arguments = self.process.args().as_deref().unwrap_or_default();
         let Some(name) = arguments.first() else { bail!("process.args: must name a program") };
         let path = args::find(name, env::value(&environment, "PATH").unwrap_or_default())?;
@@ -133,7 +135,7 @@ impl Launch<'_> {
     /// Whatever is open and not the program's to have closes when it is executed (CVE-2024-21626). What init opens after
     /// this is close-on-exec from the beginning.
     fn close_descriptors(&self) -> Result<()> {
-        sys::fd::cloexec_from(3 + self.preserved_fds).context("close_range")
+        sys::fd::cloexec_from(3 + self.preserved_fds.count).context("close_range")
     }
 
     /// What the runtime's language set up for itself must not be the program's. Late: a warning of init's own to a pipe

@@ -9,7 +9,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{close, geteuid};
 use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResources, Spec};
 
-use super::serve::Service;
+use super::serve::{Service, hand_over_pidfd};
 use super::spawn::{Process, spawn, spawn_in_user_namespace};
 use crate::cgroups::{self, Entry, Kind, Manager, Placement, Wanted};
 use crate::config::{self, Bundle};
@@ -21,6 +21,7 @@ use crate::linux::namespaces::{self, Namespaces, is_new};
 use crate::linux::seccomp::{self, Filter};
 use crate::linux::{intel_rdt, net_devices, uid_mappings};
 use crate::mounts::sources;
+use crate::process::listen_fds::Passed;
 use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::root::on_host;
@@ -40,6 +41,8 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// `--console-socket`
     pub console_socket: Option<PathBuf>,
+    /// `--pidfd-socket`
+    pub pidfd_socket: Option<PathBuf>,
     /// Nobody stays to hold the other end of a terminal: `create`, and `run --detach`.
     pub detached: bool,
     /// `--no-pivot`
@@ -47,7 +50,7 @@ pub struct Options {
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
     /// `--preserve-fds`, with those of LISTEN_FDS
-    pub preserved_fds: u32,
+    pub preserved_fds: Passed,
     /// `--systemd-cgroup`, `--cgroup-manager`
     pub cgroups: Kind,
 }
@@ -112,7 +115,7 @@ pub fn create(options: &Options) -> Result<Created> {
                 filter: filter.as_ref(),
                 channel: channel_of_init,
                 user_namespace: namespaces.new_user() || namespaces.joins_user(),
-                preserved_fds: options.preserved_fds,
+                preserved_fds: &options.preserved_fds,
             },
             container: &container,
             record: &record,
@@ -170,6 +173,7 @@ pub fn create(options: &Options) -> Result<Created> {
         console_socket,
     };
     let terminal = service.run(&channel, init)?;
+    hand_over_pidfd(options.pidfd_socket.as_deref(), "standard", init)?;
     if let Some(path) = &options.pid_file {
         pid_file::write(path, init.pid)?;
     }

@@ -9,13 +9,14 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::close;
 use oci_spec::runtime::{Process, Spec};
 
-use super::serve::Service;
+use super::serve::{Service, hand_over_pidfd};
 use super::spawn::{self, spawn, spawn_in_user_namespace};
 use crate::cgroups::{self, Entry};
 use crate::error::{Context as _, Result, bail};
 use crate::init::exec::Exec;
 use crate::init::program::Launch;
 use crate::linux::{intel_rdt, memory_policy, namespaces, personality};
+use crate::process::listen_fds::Passed;
 use crate::process::{self, exec_cpu_affinity, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::state::{Container, Record, Status, pid_file};
@@ -32,12 +33,14 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// `--console-socket`
     pub console_socket: Option<PathBuf>,
+    /// `--pidfd-socket`
+    pub pidfd_socket: Option<PathBuf>,
     /// `--detach`
     pub detached: bool,
     /// `--ignore-paused`
     pub ignore_paused: bool,
     /// `--preserve-fds`
-    pub preserved_fds: u32,
+    pub preserved_fds: Passed,
 }
 
 /// Starts a program in a container. Returns it, and the terminal's master side, if nobody else has it.
@@ -76,7 +79,7 @@ pub fn exec(
             filter: filter.as_ref(),
             channel: channel_of_program,
             user_namespace,
-            preserved_fds: options.preserved_fds,
+            preserved_fds: &options.preserved_fds,
         };
         let rootfs = record.mounts_before.map(|_| record.rootfs.as_path());
         Exec { launch, id: &record.id, init: &init, namespaces: namespaces - by_way, rootfs, cgroup: &entry }.run()
@@ -109,6 +112,7 @@ pub fn exec(
         let service =
             Service { spec, process, record, cgroup: cgroup.as_ref(), late_devices: Cell::new(None), console_socket };
         let terminal = service.run_until_executed(&channel, &spawned)?;
+        hand_over_pidfd(options.pidfd_socket.as_deref(), "setns", &spawned)?;
         if let Some(path) = &options.pid_file {
             pid_file::write(path, spawned.pid)?;
         }

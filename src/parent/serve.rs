@@ -1,7 +1,7 @@
 //! The parent's half of the conversation: what init asks for, until it waits behind its gate.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
@@ -107,12 +107,7 @@ impl Service<'_> {
 
     fn hand_over_terminal(&self, master: OwnedFd, name: &str) -> Result<Option<OwnedFd>> {
         let Some(path) = self.console_socket else { return Ok(Some(master)) };
-        let describe = || format!("--console-socket {path:?}");
-        let socket =
-            socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).with_context(describe)?;
-        let address = UnixAddr::new(path).with_context(describe)?;
-        connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address).with_context(describe)?;
-        send(socket.as_fd(), name.as_bytes(), Some(master.as_fd())).with_context(describe)?;
+        hand_over(path, name, master.as_fd()).with_context(|| format!("--console-socket {path:?}"))?;
         Ok(None)
     }
 
@@ -122,6 +117,20 @@ impl Service<'_> {
         let listener = seccomp::take(init.pidfd.as_fd(), number)?;
         seccomp::hand_over(profile, listener, init.pid, &self.record.state(ContainerState::Creating)?)
     }
+}
+
+/// Gives a process to who listens for it, if anybody does: `kind` is runc's word for an init or a further program.
+pub fn hand_over_pidfd(pidfd_socket: Option<&Path>, kind: &str, process: &Process) -> Result<()> {
+    let Some(path) = pidfd_socket else { return Ok(()) };
+    hand_over(path, kind, process.pidfd.as_fd()).with_context(|| format!("--pidfd-socket {path:?}"))
+}
+
+/// Sends one descriptor, with a name, to a unix socket.
+fn hand_over(path: &Path, name: &str, descriptor: BorrowedFd<'_>) -> Result<()> {
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).context("socket")?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?).context("connect")?;
+    send(socket.as_fd(), name.as_bytes(), Some(descriptor)).context("send")?;
+    Ok(())
 }
 
 /// Init ended without a word: the kernel knows why, and there is one usual reason.

@@ -18,14 +18,15 @@ pub fn value<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
     env.iter().rev().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The environment with each name once, its last value winning, and with HOME, which programs expect (runc sets it too).
-pub fn prepare(process: &Process, home: impl FnOnce() -> String) -> Vec<String> {
-    let configured = process.env().as_deref().unwrap_or_default();
+/// The environment with each name once, its last value winning: what is configured, what tells of passed descriptors, and
+/// HOME, which programs expect (runc sets it too).
+pub fn prepare(process: &Process, passed: &[String], home: impl FnOnce() -> String) -> Vec<String> {
+    let configured = process.env().iter().flatten().chain(passed).collect::<Vec<_>>();
     let mut env: Vec<String> = Vec::with_capacity(configured.len() + 1);
     for (index, variable) in configured.iter().enumerate() {
         let name = &variable[..variable.find('=').map_or(variable.len(), |at| at + 1)];
         if !configured[index + 1..].iter().any(|later| later.starts_with(name)) {
-            env.push(variable.clone());
+            env.push((*variable).clone());
         }
     }
     if value(&env, "HOME").unwrap_or_default().is_empty() {
@@ -44,9 +45,9 @@ mod tests {
     fn the_last_of_two_values_wins_and_home_is_added_once() {
         let env = ["A=1", "AB=2", "A=3", "HOME="].map(String::from);
         let process = ProcessBuilder::default().env(env).build().unwrap();
-        assert_eq!(prepare(&process, || "/root".into()), ["AB=2", "A=3", "HOME=/root"]);
+        assert_eq!(prepare(&process, &["AB=4".into()], || "/root".into()), ["A=3", "AB=4", "HOME=/root"]);
         let process = ProcessBuilder::default().env(["HOME=/h".to_string()]).build().unwrap();
-        assert_eq!(prepare(&process, || unreachable!()), ["HOME=/h"]);
+        assert_eq!(prepare(&process, &[], || unreachable!()), ["HOME=/h"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod cwd;
 pub mod env;
 pub mod exec_cpu_affinity;
 pub mod io_priority;
+pub mod listen_fds;
 pub mod no_new_privileges;
 pub mod oom_score_adj;
 pub mod rlimits;

@@ -277,6 +277,26 @@ fn preserved_file_descriptors_are_open_and_no_other() {
 }
 
 #[test]
+fn the_sockets_of_a_service_manager_are_passed_on() {
+    let c = Container::sh("env | grep LISTEN | sort; cat <&3; cat <&4");
+    c.save();
+    fs::write(c.beside("three"), "three\n").expect("write");
+    fs::write(c.beside("four"), "four\n").expect("write");
+    let shell = |pid: &str, flag: &str| {
+        let script = format!("exec 3<three 4<four; LISTEN_PID={pid} LISTEN_FDS=1 LISTEN_FDNAMES=web exec \"$@\"");
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", &script, "sh"]).stdin(std::process::Stdio::null()).current_dir(c.bundle.dir.path());
+        command.arg(crate::runtime::runtime()).args(c.global_args());
+        command.args(["run", "--preserve-fds", flag, "--bundle"]).arg(c.bundle.path()).arg(&c.id);
+        c.finish(&mut command)
+    };
+    let told = if crate::runtime::is_tare() { "LISTEN_FDNAMES=web\n" } else { "" };
+    shell("$$", "1").ok().prints(&format!("{told}LISTEN_FDS=1\nLISTEN_PID=1\nthree\nfour\n"));
+    // Somebody else's.
+    shell("1", "2").ok().prints("three\nfour\n");
+}
+
+#[test]
 fn a_descriptor_that_is_not_open_cannot_be_preserved() {
     only_tare!("in runc the number may be taken by Go's own descriptors");
     let c = Container::new();

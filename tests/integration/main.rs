@@ -24,6 +24,7 @@ mod list;
 mod log;
 mod mounts;
 mod pause;
+mod pidfd_socket;
 mod process;
 mod run;
 mod systemd;
