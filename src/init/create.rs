@@ -150,7 +150,7 @@ impl Init<'_> {
         if !terminal::is_wanted(self.launch.process) {
             return Ok(None);
         }
-        let terminal = terminal::open(self.launch.process, rootfs)?;
+        let terminal = terminal::open(self.launch.process, rootfs, self.launch.piped)?;
         terminal::mount_console(&terminal, rootfs)?;
         self.launch.channel.send(&ToParent::Terminal(terminal.master, terminal.name))?;
         Ok(Some(terminal.slave))

@@ -32,6 +32,8 @@ pub struct Launch<'a> {
     /// The process is in a user namespace of the container's.
     pub user_namespace: bool,
     /// `--preserve-fds`, with those of LISTEN_FDS: how many descriptors after the standard ones stay open.
+    /// The terminal, if there is one, ends in a pipe or a file: [`crate::process::terminal::is_piped`].
+    pub piped: bool,
     pub preserved_fds: &'a Passed,
 }
 
