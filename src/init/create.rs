@@ -1,6 +1,7 @@
 //! The story of init: from a copy of the parent's memory to the container's program.
 
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use nix::sys::stat::{Mode, umask};
@@ -136,14 +137,14 @@ impl Init<'_> {
         self.launch.channel.wait_for(ToInit::HooksDone)
     }
 
-    fn run_hooks(&self, point: Point, status: ContainerState) -> Result<()> {
+    fn run_hooks(&self, point: Point, status: ContainerState, environment: &[CString]) -> Result<()> {
         let hooks = self.bundle.spec.hooks().as_ref();
         if point.of(hooks).is_empty() {
             return Ok(());
         }
         // In the container's view, as runc has it: init cannot know its id outside.
         let record = Record { init_process_pid: std::process::id() as i32, ..self.record.clone() };
-        hooks::run(point, hooks, &record.state(status)?)
+        hooks::run(point, hooks, &record.state(status)?, environment)
     }
 
     fn open_terminal(&self, rootfs: &Rootfs) -> Result<Option<OwnedFd>> {
@@ -167,7 +168,7 @@ impl Init<'_> {
 
     fn wait_at_the_gate(&self, gate: &Gate, program: Program) -> Result<Infallible> {
         gate.wait().context("wait for start")?;
-        if let Err(error) = self.run_hooks(Point::StartContainer, ContainerState::Created) {
+        if let Err(error) = self.run_hooks(Point::StartContainer, ContainerState::Created, &program.env) {
             gate.report(&one_line(&error));
             sys::process::exit(1);
         }

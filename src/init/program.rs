@@ -1,7 +1,7 @@
 //! The last steps of both stories: from a process in the container to the container's program.
 
 use std::ffi::CString;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -153,7 +153,8 @@ pub struct Program {
     /// What is executed.
     pub path: CString,
     args: Vec<CString>,
-    env: Vec<CString>,
+    /// Its environment; hooks in the container that have none of their own get it, as with runc.
+    pub env: Vec<CString>,
 }
 
 impl Program {
