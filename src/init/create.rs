@@ -81,7 +81,7 @@ impl Init<'_> {
         cwd::make(self.launch.process, &rootfs)?;
         self.launch.outlive_the_parent()?;
         self.let_the_parent_run_its_hooks()?;
-        self.run_hooks(Point::CreateContainer, ContainerState::Creating)?;
+        self.run_hooks(Point::CreateContainer, ContainerState::Creating, &[])?;
         let terminal = self.open_terminal(&rootfs)?;
         mounts::seal_dev(spec, &rootfs)?;
         readonly_paths::apply(spec, &rootfs)?;
@@ -98,7 +98,7 @@ impl Init<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
-        let program = self.launch.give_up_privileges()?;
+        let program = self.launch.give_up_privileges(Some(&gate))?;
 
         self.launch.channel.send(&ToParent::Waiting)?;
         self.wait_at_the_gate(&gate, program)

@@ -60,7 +60,7 @@ impl Exec<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
-        let program = self.launch.give_up_privileges()?;
+        let program = self.launch.give_up_privileges(None)?;
         self.launch.channel.send(&ToParent::Waiting)?;
         let errno = program.execute();
         bail!("exec {}: {}", program.path.to_string_lossy(), args::go_words(errno))
