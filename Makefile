@@ -2,12 +2,12 @@
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-# The runtime that `demo`, `bench`, `conformance` and `conformance-oci` look at; empty: the release binary.
+# The runtime that `demo`, `bench`, `conformance`, `conformance-oci` and `conformance-runc` look at; empty: the release binary.
 RUNTIME ?=
 
 export PREFIX DESTDIR RUNTIME
 
-.PHONY: help demo test test-vm build install bench conformance conformance-oci lint deps clean
+.PHONY: help demo test test-vm build install bench conformance conformance-oci conformance-runc lint deps clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,10 @@ conformance: ## run our own conformance suite, on any runtime: RUNTIME=runc
 conformance-oci: ## run the official validation suite, side by side with runc
 	@hack/deps build conformance
 	@oci-conformance/runtime-tools
+
+conformance-runc: ## run runc's own integration tests, test by test beside runc
+	@hack/deps build conformance-runc
+	@oci-conformance/runc-suite
 
 lint: ## formatting, clippy, shellcheck
 	@hack/deps build lint

@@ -1,9 +1,11 @@
 //! `hooks`: programs of the caller's that run at six points of the lifecycle (config.md, "POSIX-platform Hooks"), each
 //! with the container's state on its standard input.
 
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -90,16 +92,16 @@ pub fn check(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// Runs a point's hooks in their order; the first that fails is the error.
-pub fn run(point: Point, hooks: Option<&Hooks>, state: &State) -> Result<()> {
+/// Runs a point's hooks in their order; the first that fails is the error. A hook without `env` gets `inherited`.
+pub fn run(point: Point, hooks: Option<&Hooks>, state: &State, inherited: &[CString]) -> Result<()> {
     let hooks = point.of(hooks);
     if hooks.is_empty() {
         return Ok(());
     }
     let state = serde_json::to_vec(state).context("state of the container")?;
     for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, &state)
-            .with_context(|| format!("hooks.{}[{index}] ({})", point.name(), hook.path().display()))?;
+        run_one(hook, &state, inherited)
+            .with_context(|| format!("error running {} hook #{index}: {}", point.name(), hook.path().display()))?;
     }
     Ok(())
 }
@@ -108,16 +110,16 @@ pub fn run(point: Point, hooks: Option<&Hooks>, state: &State) -> Result<()> {
 pub fn run_all_and_warn(point: Point, hooks: Option<&Hooks>, state: &State) {
     let Ok(state) = serde_json::to_vec(state) else { return };
     for (index, hook) in point.of(hooks).iter().enumerate() {
-        if let Err(error) = run_one(hook, &state) {
+        if let Err(error) = run_one(hook, &state, &[]) {
             let reason = crate::error::one_line(&error);
             log::warn!("hooks.{}[{index}] ({}): {reason}", point.name(), hook.path().display());
         }
     }
 }
 
-fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+fn run_one(hook: &Hook, state: &[u8], inherited: &[CString]) -> Result<()> {
     let mut output = File::from(memfd_create(c"hook-output", MFdFlags::MFD_CLOEXEC).context("memfd_create")?);
-    let mut child = spawn(hook, &output)?;
+    let mut child = spawn(hook, &output, inherited)?;
     // A hook may end, or close its input, without reading the state: that is its choice.
     if let Some(mut input) = child.stdin.take() {
         let _ = input.write_all(state);
@@ -130,16 +132,18 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn spawn(hook: &Hook, output: &File) -> Result<Child> {
+fn spawn(hook: &Hook, output: &File, inherited: &[CString]) -> Result<Child> {
     let mut command = Command::new(hook.path());
     let args = hook.args().as_deref().unwrap_or_default();
     if let Some(name) = args.first() {
         command.arg0(name);
     }
     command.args(args.iter().skip(1)).env_clear();
-    for variable in hook.env().iter().flatten() {
-        if let Some((name, value)) = variable.split_once('=') {
-            command.env(name, value);
+    let own = hook.env().iter().flatten().map(|variable| variable.as_bytes());
+    let inherited = inherited.iter().filter(|_| hook.env().is_none()).map(|variable| variable.as_bytes());
+    for variable in own.chain(inherited) {
+        if let Some(end) = variable.iter().position(|&byte| byte == b'=') {
+            command.env(OsStr::from_bytes(&variable[..end]), OsStr::from_bytes(&variable[end + 1..]));
         }
     }
     command.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output.try_clone()?);
@@ -195,19 +199,28 @@ mod tests {
 
     fn run_script(script: &str, timeout: i64) -> Result<()> {
         let state = StateBuilder::default().id("x").build().unwrap();
-        run(Point::CreateRuntime, Some(&hooks(script, timeout)), &state)
+        run(Point::CreateRuntime, Some(&hooks(script, timeout)), &state, &[c"INHERITED=1".to_owned()])
     }
 
     #[test]
     fn a_hook_gets_the_state_and_only_its_own_environment() {
-        run_script("grep -q '\"id\":\"x\"' && [ \"$A\" = b ] && [ \"$0\" = name ] && [ -z \"$HOME\" ]", 5).unwrap();
+        run_script("grep -q '\"id\":\"x\"' && [ \"$A\" = b ] && [ \"$0\" = name ] && [ -z \"$HOME$INHERITED\" ]", 5)
+            .unwrap();
+    }
+
+    #[test]
+    fn a_hook_without_an_environment_inherits_the_one_that_is_given() {
+        let hook = HookBuilder::default().path("/bin/sh").args(["sh", "-c", "[ \"$A\" = b=c ]"].map(String::from));
+        let hooks = HooksBuilder::default().start_container(vec![hook.build().unwrap()]).build().unwrap();
+        let state = StateBuilder::default().id("x").build().unwrap();
+        run(Point::StartContainer, Some(&hooks), &state, &[c"A=b=c".to_owned()]).unwrap();
     }
 
     #[test]
     fn a_failing_hook_is_named_with_what_it_said() {
         let error = run_script("echo no >&2; exit 3", 5).unwrap_err();
         let line = crate::error::one_line(&error);
-        assert_eq!(line, "hooks.createRuntime[0] (/bin/sh): exit status: 3: no");
+        assert_eq!(line, "error running createRuntime hook #0: /bin/sh: exit status: 3: no");
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //!
 //! Init sends them in this order ([`Phase`]); a parent that dies is an end of file for init, and the other way round.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
@@ -156,6 +156,11 @@ impl Parent {
 }
 
 impl Init {
+    /// The descriptor's number, for init to keep it.
+    pub fn number(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
     /// Says something to the parent.
     pub fn send(&self, message: &ToParent) -> Result<()> {
         let number;

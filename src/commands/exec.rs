@@ -62,9 +62,8 @@ fn process_of(args: &cli::Exec, spec: &Spec) -> Result<Process> {
     if let Some(cwd) = &args.cwd {
         process.set_cwd(cwd.clone());
     }
-    if args.tty {
-        process.set_terminal(Some(true));
-    }
+    // Whether the container's own program has one says nothing about this one: most of those that call it read a pipe.
+    process.set_terminal(Some(args.tty));
     if args.no_new_privs {
         process.set_no_new_privileges(Some(true));
     }
@@ -152,6 +151,13 @@ fn add_capabilities(names: &[String], process: &mut Process) -> Result<()> {
     let with = |set: &Option<Capabilities>| Some(set.iter().flatten().copied().chain(added.iter().copied()).collect());
     let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
     sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    // Only what is inheritable can be ambient, and this adds nothing to the inheritable set (as in runc).
+    let inheritable = sets.inheritable().clone().unwrap_or_default();
+    let ambient: Capabilities = added.intersection(&inheritable).copied().collect();
+    if !ambient.is_empty() {
+        let all = sets.ambient().iter().flatten().copied().chain(ambient).collect();
+        sets.set_ambient(Some(all));
+    }
     process.set_capabilities(Some(sets));
     Ok(())
 }
@@ -196,6 +202,16 @@ mod tests {
     }
 
     #[test]
+    fn only_the_flag_asks_for_a_terminal() {
+        let mut spec = spec();
+        for of_the_container in [true, false] {
+            spec.process_mut().as_mut().unwrap().set_terminal(Some(of_the_container));
+            assert_eq!(process_of(&flags(&[]), &spec).unwrap().terminal(), Some(false));
+            assert_eq!(process_of(&flags(&["--tty"]), &spec).unwrap().terminal(), Some(true));
+        }
+    }
+
+    #[test]
     fn labels_are_the_flags_or_the_containers_own() {
         let mut spec = spec();
         let own = spec.process_mut().as_mut().unwrap();
@@ -220,6 +236,18 @@ mod tests {
         let sets = process.capabilities().as_ref().unwrap();
         assert_eq!(sets.permitted().as_ref().unwrap(), &HashSet::from([Capability::Kill]));
         assert!(sets.ambient().is_none());
+    }
+
+    #[test]
+    fn an_added_capability_is_ambient_if_it_is_inheritable() {
+        let mut spec = spec();
+        let mut sets = empty();
+        sets.set_inheritable(Some(HashSet::from([Capability::Syslog])));
+        spec.process_mut().as_mut().unwrap().set_capabilities(Some(sets));
+        let process = process_of(&flags(&["--cap", "CAP_SYSLOG", "--cap", "CAP_KILL"]), &spec).unwrap();
+        let sets = process.capabilities().as_ref().unwrap();
+        assert_eq!(sets.ambient().as_ref().unwrap(), &HashSet::from([Capability::Syslog]));
+        assert_eq!(sets.inheritable().as_ref().unwrap(), &HashSet::from([Capability::Syslog]));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub fn run(root: &Path, id: &str, signal: &str, all: bool) -> Result<()> {
     }
     match container.status(&record)? {
         Status::Created | Status::Running | Status::Paused => {}
+        // Without a pid namespace that dies with init, its other processes may have outlived it.
+        Status::Stopped if signal == libc::SIGKILL && !record.private_pid_namespace => return kill_survivors(&record),
         Status::Stopped | Status::Creating => bail!("container not running"),
     }
     if signal == libc::SIGKILL && !record.private_pid_namespace {
@@ -29,6 +31,14 @@ pub fn run(root: &Path, id: &str, signal: &str, all: bool) -> Result<()> {
         return cgroups::reopen(&record.cgroup)?.kill().and_then(|()| signal_init(&record, signal));
     }
     signal_init(&record, signal)
+}
+
+fn kill_survivors(record: &Record) -> Result<()> {
+    let Ok(cgroup) = cgroups::reopen(&record.cgroup) else { bail!("container not running") };
+    match cgroup.pids() {
+        Ok(pids) if !pids.is_empty() => cgroup.kill(),
+        _ => bail!("container not running"),
+    }
 }
 
 fn signal_init(record: &Record, signal: i32) -> Result<()> {

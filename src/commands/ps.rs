@@ -6,17 +6,18 @@ use std::process::Command;
 
 use super::cli::{ListFormat, Ps};
 use crate::cgroups;
-use crate::error::{Context as _, Result, anyhow, bail, ensure};
+use crate::error::{Context as _, Result, anyhow, ensure};
 use crate::state::{Container, Status};
 
 /// Lists the processes of a container: their ids as JSON, or what ps(1) tells of them.
 pub fn run(root: &Path, args: &Ps) -> Result<()> {
     let container = Container::open(root, &args.id)?;
     let record = container.record()?;
-    if container.status(&record)? == Status::Stopped {
-        bail!("container not running");
-    }
-    let pids = cgroups::reopen(&record.cgroup)?.pids()?;
+    // The cgroup of a stopped container is there until it is deleted, but systemd takes its own away at once.
+    let pids = match container.status(&record)? {
+        Status::Stopped => cgroups::reopen(&record.cgroup).and_then(|cgroup| cgroup.pids()).unwrap_or_default(),
+        _ => cgroups::reopen(&record.cgroup)?.pids()?,
+    };
     let text = match args.format {
         ListFormat::Json => serde_json::to_string(&pids).context("ps")? + "\n",
         ListFormat::Table => table(&pids, &args.options)?,

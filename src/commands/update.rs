@@ -22,7 +22,7 @@ pub fn run(root: &Path, args: &cli::Update) -> Result<()> {
     }
     let old = serde_json::to_value(&record.resources).context("state.json: resources")?;
     let mut new = old.clone();
-    merge(&mut new, &asked(args)?);
+    merge(&mut new, &lift_swap(asked(args)?));
     let new: LinuxResources = serde_json::from_value(new).context("linux.resources")?;
     let cgroup = cgroups::reopen(&record.cgroup)?;
     if let Err(error) = cgroup.update(&new) {
@@ -77,6 +77,14 @@ fn of_flags(args: &cli::Update) -> Result<Value> {
         },
         "pids": { "limit": args.pids_limit },
     }))
+}
+
+/// Memory without a limit has no limit with swap either, unless that is asked for: it could not be the smaller of the two.
+fn lift_swap(mut asked: Value) -> Value {
+    if asked["memory"]["limit"] == -1 && asked["memory"]["swap"].is_null() {
+        asked["memory"]["swap"] = json!(-1);
+    }
+    asked
 }
 
 /// Lays one configuration over another: objects field by field, all else as a whole. What is null is not given.
@@ -134,6 +142,14 @@ mod tests {
         assert_eq!(resources, json!({ "memory": { "limit": 9, "swap": 2 }, "pids": { "limit": 3 } }));
         merge(&mut resources, &json!({ "cpu": { "cpus": "0" } }));
         assert_eq!(resources["cpu"], json!({ "cpus": "0" }));
+    }
+
+    #[test]
+    fn a_lifted_memory_limit_lifts_that_of_swap() {
+        let memory = |limit: i64, swap: Option<i64>| json!({ "memory": { "limit": limit, "swap": swap } });
+        assert_eq!(lift_swap(memory(-1, None)), memory(-1, Some(-1)));
+        assert_eq!(lift_swap(memory(-1, Some(7))), memory(-1, Some(7)));
+        assert_eq!(lift_swap(memory(5, None)), memory(5, None));
     }
 
     #[test]

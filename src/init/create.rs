@@ -1,6 +1,7 @@
 //! The story of init: from a copy of the parent's memory to the container's program.
 
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use nix::sys::stat::{Mode, umask};
@@ -80,7 +81,7 @@ impl Init<'_> {
         cwd::make(self.launch.process, &rootfs)?;
         self.launch.outlive_the_parent()?;
         self.let_the_parent_run_its_hooks()?;
-        self.run_hooks(Point::CreateContainer, ContainerState::Creating)?;
+        self.run_hooks(Point::CreateContainer, ContainerState::Creating, &[])?;
         let terminal = self.open_terminal(&rootfs)?;
         mounts::seal_dev(spec, &rootfs)?;
         readonly_paths::apply(spec, &rootfs)?;
@@ -97,7 +98,7 @@ impl Init<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
-        let program = self.launch.give_up_privileges()?;
+        let program = self.launch.give_up_privileges(Some(&gate))?;
 
         self.launch.channel.send(&ToParent::Waiting)?;
         self.wait_at_the_gate(&gate, program)
@@ -136,21 +137,21 @@ impl Init<'_> {
         self.launch.channel.wait_for(ToInit::HooksDone)
     }
 
-    fn run_hooks(&self, point: Point, status: ContainerState) -> Result<()> {
+    fn run_hooks(&self, point: Point, status: ContainerState, environment: &[CString]) -> Result<()> {
         let hooks = self.bundle.spec.hooks().as_ref();
         if point.of(hooks).is_empty() {
             return Ok(());
         }
         // In the container's view, as runc has it: init cannot know its id outside.
         let record = Record { init_process_pid: std::process::id() as i32, ..self.record.clone() };
-        hooks::run(point, hooks, &record.state(status)?)
+        hooks::run(point, hooks, &record.state(status)?, environment)
     }
 
     fn open_terminal(&self, rootfs: &Rootfs) -> Result<Option<OwnedFd>> {
         if !terminal::is_wanted(self.launch.process) {
             return Ok(None);
         }
-        let terminal = terminal::open(self.launch.process, rootfs)?;
+        let terminal = terminal::open(self.launch.process, rootfs, self.launch.piped)?;
         terminal::mount_console(&terminal, rootfs)?;
         self.launch.channel.send(&ToParent::Terminal(terminal.master, terminal.name))?;
         Ok(Some(terminal.slave))
@@ -167,7 +168,7 @@ impl Init<'_> {
 
     fn wait_at_the_gate(&self, gate: &Gate, program: Program) -> Result<Infallible> {
         gate.wait().context("wait for start")?;
-        if let Err(error) = self.run_hooks(Point::StartContainer, ContainerState::Created) {
+        if let Err(error) = self.run_hooks(Point::StartContainer, ContainerState::Created, &program.env) {
             gate.report(&one_line(&error));
             sys::process::exit(1);
         }

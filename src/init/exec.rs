@@ -60,7 +60,7 @@ impl Exec<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
-        let program = self.launch.give_up_privileges()?;
+        let program = self.launch.give_up_privileges(None)?;
         self.launch.channel.send(&ToParent::Waiting)?;
         let errno = program.execute();
         bail!("exec {}: {}", program.path.to_string_lossy(), args::go_words(errno))
@@ -89,7 +89,7 @@ impl Exec<'_> {
         }
         let root = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
             .context("open the container's root")?;
-        let terminal = terminal::open(self.launch.process, &Rootfs::new(root))?;
+        let terminal = terminal::open(self.launch.process, &Rootfs::new(root), self.launch.piped)?;
         self.launch.channel.send(&ToParent::Terminal(terminal.master, terminal.name))?;
         Ok(Some(terminal.slave))
     }

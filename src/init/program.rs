@@ -1,7 +1,7 @@
 //! The last steps of both stories: from a process in the container to the container's program.
 
 use std::ffi::CString;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -17,6 +17,7 @@ use crate::process::{
     args, capabilities, cwd, env, io_priority, no_new_privileges, rlimits, scheduler, selinux_label, user,
 };
 use crate::protocol::{self, ToInit, ToParent};
+use crate::state::gate::Gate;
 use crate::sys;
 
 /// What the program is to be, and the conversation with the parent.
@@ -31,6 +32,8 @@ pub struct Launch<'a> {
     pub channel: protocol::Init,
     /// The process is in a user namespace of the container's.
     pub user_namespace: bool,
+    /// The terminal, if there is one, ends in a pipe or a file: [`crate::process::terminal::is_piped`].
+    pub piped: bool,
     /// `--preserve-fds`, with those of LISTEN_FDS: how many descriptors after the standard ones stay open.
     pub preserved_fds: &'a Passed,
 }
@@ -67,8 +70,9 @@ impl Launch<'_> {
         setresuid(uid, uid, uid).context("linux.uidMappings: become user 0 (is 0 mapped?)")
     }
 
-    /// Gives up all that the program is not to have, and gets it ready to be executed.
-    pub fn give_up_privileges(&self) -> Result<Program> {
+    /// Gives up all that the program is not to have, and gets it ready to be executed. Of this process's descriptors only
+    /// the gate's and the conversation's are left.
+    pub fn give_up_privileges(&self, gate: Option<&Gate>) -> Result<Program> {
         let privileged_filter = !no_new_privileges::is_set(self.process);
         user::set_umask(self.process);
         no_new_privileges::apply(self.process)?;
@@ -78,7 +82,7 @@ impl Launch<'_> {
         memory_policy::apply(self.spec)?;
         selinux_label::apply(self.process)?;
         self.limit_resources()?;
-        self.close_descriptors()?;
+        self.close_descriptors(gate)?;
         let inside = cwd::enter(self.process)?;
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go. Profiles are written for programs: as
         // much as possible of what init does is done by now, so that they need not allow it.
@@ -132,10 +136,14 @@ impl Launch<'_> {
         })
     }
 
-    /// Whatever is open and not the program's to have closes when it is executed (CVE-2024-21626). What init opens after
-    /// this is close-on-exec from the beginning.
-    fn close_descriptors(&self) -> Result<()> {
-        sys::fd::cloexec_from(3 + self.preserved_fds.count).context("close_range")
+    /// What is open and not the program's to have is the host's, and init may wait for `start` in a pid namespace with
+    /// others, who see it in /proc (CVE-2024-21626): it closes now, and not only when the program is executed. What is kept,
+    /// and what init opens after this, is close-on-exec from the beginning.
+    fn close_descriptors(&self, gate: Option<&Gate>) -> Result<()> {
+        // The log's file is one of them.
+        log::set_max_level(log::LevelFilter::Off);
+        let kept: Vec<_> = gate.map(Gate::number).into_iter().chain([self.channel.number()]).collect();
+        sys::fd::close_from((3 + self.preserved_fds.count) as RawFd, &kept).context("close_range")
     }
 
     /// What the runtime's language set up for itself must not be the program's. Late: a warning of init's own to a pipe
@@ -151,7 +159,8 @@ pub struct Program {
     /// What is executed.
     pub path: CString,
     args: Vec<CString>,
-    env: Vec<CString>,
+    /// Its environment; hooks in the container that have none of their own get it, as with runc.
+    pub env: Vec<CString>,
 }
 
 impl Program {

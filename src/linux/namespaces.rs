@@ -48,7 +48,8 @@ pub fn check(spec: &Spec) -> Result<()> {
         if namespaces[..index].iter().any(|other| other.typ() == namespace.typ()) {
             bail!("linux.namespaces[{index}]: duplicate namespace type {name:?}");
         }
-        if let Some(path) = namespace.path() {
+        // An empty one is none: what Go programs write for a path that is not set.
+        if let Some(path) = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
             check_absolute(path).with_context(|| format!("linux.namespaces[{index}].path ({name})"))?;
         }
     }

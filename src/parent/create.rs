@@ -118,6 +118,7 @@ pub fn create(options: &Options) -> Result<Created> {
                 filter: filter.as_ref(),
                 channel: channel_of_init,
                 user_namespace: namespaces.new_user() || namespaces.joins_user(),
+                piped: terminal::is_piped(process, options.console_socket.as_deref()),
                 preserved_fds: &options.preserved_fds,
             },
             container: &container,

@@ -79,6 +79,7 @@ pub fn exec(
             filter: filter.as_ref(),
             channel: channel_of_program,
             user_namespace,
+            piped: terminal::is_piped(process, options.console_socket.as_deref()),
             preserved_fds: &options.preserved_fds,
         };
         let rootfs = record.mounts_before.map(|_| record.rootfs.as_path());

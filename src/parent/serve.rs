@@ -100,7 +100,7 @@ impl Service<'_> {
     fn run_hooks(&self) -> Result<()> {
         let state = self.record.state(ContainerState::Creating)?;
         for point in [Point::Prestart, Point::CreateRuntime] {
-            hooks::run(point, self.spec.hooks().as_ref(), &state)?;
+            hooks::run(point, self.spec.hooks().as_ref(), &state, &[])?;
         }
         Ok(())
     }

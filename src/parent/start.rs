@@ -18,7 +18,7 @@ pub fn start(container: &Container, record: &Record) -> Result<()> {
     container.open_gate()?;
     if !Point::Poststart.of(record.hooks.as_ref()).is_empty() {
         let state = record.state(ContainerState::Running)?;
-        if let Err(error) = hooks::run(Point::Poststart, record.hooks.as_ref(), &state) {
+        if let Err(error) = hooks::run(Point::Poststart, record.hooks.as_ref(), &state, &[]) {
             // Stopped, for `delete` to take away (runtime.md, "Lifecycle", step 9).
             kill_init(record)?;
             return Err(error);

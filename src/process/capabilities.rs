@@ -24,6 +24,18 @@ pub fn check(process: &Process) {
         let names: Vec<_> = missing.iter().map(ToString::to_string).collect();
         log::warn!("process.capabilities: not available here, left out: {}", names.join(", "));
     }
+    warn_of_ambient(configured);
+}
+
+/// Only what is permitted and inheritable can be ambient (capabilities(7)); the rest is left out, as by runc. Here, because
+/// init has closed the log when it finds out.
+fn warn_of_ambient(configured: &LinuxCapabilities) {
+    let has = |set: &Option<Capabilities>, capability| set.as_ref().is_some_and(|set| set.contains(capability));
+    for capability in configured.ambient().iter().flatten() {
+        if !has(configured.permitted(), capability) || !has(configured.inheritable(), capability) {
+            log::warn!("can't raise ambient capability CAP_{capability}: it is not both permitted and inheritable");
+        }
+    }
 }
 
 /// The sets, worked out and ready to be applied.
@@ -78,12 +90,8 @@ impl Sets {
         set("permitted", CapSet::Permitted, &permitted)?;
         caps::clear(None, CapSet::Ambient).map_err(|error| failed("ambient", &error))?;
         for &capability in &self.ambient {
-            // Only what is permitted and inheritable can be ambient (capabilities(7)); runc warns and goes on too.
-            if caps::raise(None, CapSet::Ambient, capability).is_err() {
-                log::warn!(
-                    "process.capabilities.ambient: {capability} is not both permitted and inheritable, left out"
-                );
-            }
+            // Warned about by now.
+            let _ = caps::raise(None, CapSet::Ambient, capability);
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! `process.terminal` and `process.consoleSize`: a pseudoterminal of the container's own devpts.
 
+use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fchmod};
 use nix::sys::statfs::FsType;
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
 use oci_spec::runtime::Process;
 
@@ -37,6 +39,12 @@ pub fn check_socket(process: &Process, console_socket: Option<&Path>, detached: 
     }
 }
 
+/// Is there to be a terminal whose output goes to the caller's standard output, which is none? Then lines are to end there as the program
+/// wrote them; a terminal in raw mode needs them to end with a carriage return.
+pub fn is_piped(process: &Process, console_socket: Option<&Path>) -> bool {
+    is_wanted(process) && console_socket.is_none() && !io::stdout().is_terminal()
+}
+
 /// Both ends of a pseudoterminal.
 #[derive(Debug)]
 pub struct Terminal {
@@ -49,8 +57,8 @@ pub struct Terminal {
 }
 
 /// Opens a pseudoterminal in the container's /dev/pts. That it is a devpts is checked on the descriptor: a multiplexer
-/// of the attacker's making would be handed to the host (CVE-2025-52565).
-pub fn open(process: &Process, rootfs: &Rootfs) -> Result<Terminal> {
+/// of the attacker's making would be handed to the host (CVE-2025-52565). `piped`: see [`is_piped`].
+pub fn open(process: &Process, rootfs: &Rootfs, piped: bool) -> Result<Terminal> {
     let explain = "process.terminal: /dev/pts (is there a devpts among the mounts?)";
     let pts = rootfs.find(Path::new("/dev/pts"))?.ok_or_else(|| anyhow!("{explain}: does not exist"))?;
     ensure!(filesystem_type(pts.as_fd()).context(explain)? == DEVPTS_SUPER_MAGIC, "{explain}: is not a devpts");
@@ -59,6 +67,11 @@ pub fn open(process: &Process, rootfs: &Rootfs) -> Result<Terminal> {
     tty::unlock(master.as_fd()).context("process.terminal: unlock")?;
     let number = tty::number(master.as_fd()).context("process.terminal: number")?;
     let slave = tty::peer(master.as_fd()).context("process.terminal: open the terminal")?;
+    if piped {
+        let mut settings = tcgetattr(&slave).context("process.terminal: tcgetattr")?;
+        settings.output_flags.remove(OutputFlags::ONLCR);
+        tcsetattr(&slave, SetArg::TCSANOW, &settings).context("process.terminal: tcsetattr")?;
+    }
     if let Some(size) = process.console_size().filter(|size| size.height() | size.width() != 0) {
         let characters = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
         tty::set_size(slave.as_fd(), characters(size.height()), characters(size.width()))

@@ -5,7 +5,7 @@
 //! program, which closes its end and so gives up the lock; or it writes why it could not, and dies, which does the same.
 //! `start` waits for the lock and then finds the fifo empty, or the reason in it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -72,6 +72,11 @@ impl Gate {
             .map_err(|(_, errno)| errno)
             .with_context(|| format!("lock {FIFO}"))?;
         Ok(Self(fifo))
+    }
+
+    /// The descriptor's number, for init to keep it.
+    pub fn number(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 
     /// Waits until the gate is opened. No allocation, no other system call: a seccomp filter is in force.

@@ -1,16 +1,29 @@
 //! Descriptors: pidfds, waiting for them, and closing what must not reach the container.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::signal::Signal;
 
 use super::check;
 
-/// Marks every descriptor from `first` on close-on-exec (Linux 5.11).
-pub fn cloexec_from(first: libc::c_uint) -> nix::Result<()> {
-    // SAFETY: no descriptor is closed by this, so no owner loses one.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) })
-        .map(drop)
+/// Closes every descriptor from `first` on that is not one of those kept (Linux 5.9). For a process that never gets back
+/// to where their owners would close them again.
+pub fn close_from(first: RawFd, kept: &[RawFd]) -> nix::Result<()> {
+    let mut kept = kept.to_vec();
+    kept.sort_unstable();
+    let mut from = first;
+    for fd in kept.into_iter().filter(|&fd| fd >= first) {
+        if from < fd {
+            close_range(from as libc::c_uint, (fd - 1) as libc::c_uint)?;
+        }
+        from = fd + 1;
+    }
+    close_range(from as libc::c_uint, libc::c_uint::MAX)
+}
+
+fn close_range(first: libc::c_uint, last: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: no pointers are passed. The owners of what is closed are never dropped, as the callers have it.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
 /// A pidfd of a running process (Linux 5.3), close-on-exec.

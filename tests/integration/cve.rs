@@ -50,6 +50,26 @@ fn cve_2024_21626_the_working_directory_is_inside() {
     }
 }
 
+/// Init waits for `start` where processes of a shared pid namespace, or the host's, see what it holds open.
+#[test]
+fn cve_2024_21626_a_created_container_holds_nothing_of_the_host() {
+    let c = Container::sleeping();
+    // One that the runtime itself inherits.
+    let inherited = File::open("/etc/passwd").expect("open a file of the host");
+    nix::fcntl::fcntl(&inherited, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).expect("pass it on");
+    c.create().ok();
+    for entry in fs::read_dir(format!("/proc/{}/fd", c.pid())).expect("init's descriptors") {
+        let entry = entry.expect("a descriptor");
+        let number: u32 = entry.file_name().to_string_lossy().parse().expect("a number");
+        let target = fs::read_link(entry.path()).expect("what it is").display().to_string();
+        let allowed =
+            target.starts_with("socket:[") || target.starts_with("anon_inode:") || target.ends_with("/exec.fifo");
+        assert!(number < 3 || allowed, "{number}: {target}");
+    }
+    c.start().ok();
+    c.delete_force().ok();
+}
+
 /// Inheritable capabilities come back with programs that have them in their file.
 #[test]
 fn cve_2022_24769_inheritable_capabilities_are_empty_unless_configured() {

@@ -188,3 +188,18 @@ fn a_process_file_that_is_silent_on_privileges_and_limits_has_the_containers() {
     let outcome = c.call(&["exec", "--process", file.to_str().expect("a path"), &c.id]).ok();
     assert_eq!(outcome.stdout, "77\nCapEff:\t0000000000000020NoNewPrivs:\t1", "{}", outcome.stderr);
 }
+
+#[test]
+fn it_has_a_terminal_only_if_the_flag_says_so() {
+    let mut c = Container::sleeping();
+    c.config["process"]["terminal"] = json!(true);
+    let path = c.beside("console.sock");
+    let listener = UnixListener::bind(&path).expect("bind the console socket");
+    c.save();
+    let flags = ["--detach", "--console-socket", path.to_str().expect("a path")];
+    let run = c.spawn(&mut c.bundle_command("run", &flags));
+    let _terminal = receive(&listener);
+    run.wait().ok().silent();
+    exec(&c, &[], &["sh", "-c", "test -t 0 || echo none"]).ok().prints("none\n");
+    exec(&c, &["--detach"], &["true"]).ok().silent();
+}

@@ -308,3 +308,12 @@ fn a_hook_that_signals_are_meant_for_gets_a_clean_environment() {
     let strange = |line: &&str| line.contains(c.bundle.state_root().to_str().expect("text")) || line.contains("cgroup");
     assert_eq!(fds.lines().find(strange), None, "a hook sees the runtime's files");
 }
+
+#[test]
+fn start_container_without_an_environment_has_the_programs() {
+    let mut c = with_notes();
+    c.config["process"]["env"] = json!(["PATH=/bin", "ONE=1"]);
+    c.config["hooks"]["startContainer"] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", "echo $ONE >/notes/out"] }]);
+    c.run().ok();
+    assert_eq!(note(&c, "out"), "1\n");
+}

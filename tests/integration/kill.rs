@@ -90,3 +90,17 @@ fn a_created_container_can_be_killed() {
     c.kill("9").ok();
     c.wait_for_status("stopped");
 }
+
+#[test]
+fn what_outlived_init_without_a_pid_namespace_is_killed() {
+    let mut c = Container::sh("sleep 1000 & echo $!");
+    c.drop_namespace("pid");
+    let created = c.launch();
+    c.wait_for_status("stopped");
+    let pid = c.wait_for_output(&created, "\n").trim().parse().expect("the pid of what goes on");
+    assert!(crate::container::is_alive(pid));
+    c.kill("TERM").fails(&["container not running"]);
+    c.kill("KILL").ok().silent();
+    crate::runtime::eventually("it is gone", || (!crate::container::is_alive(pid)).then_some(()));
+    c.kill("KILL").fails(&["container not running"]);
+}

@@ -77,3 +77,11 @@ fn ps_lists_the_containers_processes_and_no_others() {
     assert_eq!(table.lines().count(), 3, "{table}");
     c.call(&["ps", &c.id, "--no-such-option"]).fails(&["ps"]);
 }
+
+#[test]
+fn ps_of_a_stopped_container_lists_nothing() {
+    let c = Container::sh("true");
+    c.launch();
+    c.wait_for_status("stopped");
+    assert_eq!(c.call(&["ps", &c.id]).ok().stdout.lines().count(), 1);
+}

@@ -89,3 +89,37 @@ fn what_does_not_run_is_refused() {
     c.wait_for_status("stopped");
     update(&c, &["--memory", "40M"]).fails(&["not running"]);
 }
+
+#[test]
+fn a_memory_limit_is_lifted_with_the_one_that_includes_swap() {
+    if !has_v1("memory") {
+        skip!("the v1 memory controller is not here");
+    }
+    let c = limited();
+    update(&c, &["--memory-swap", "96M"]).ok().silent();
+    if !v1_dir(c.pid(), "memory").join("memory.memsw.limit_in_bytes").exists() {
+        skip!("the kernel does not account swap");
+    }
+    let unlimited = value(&c, "memory", "memory.kmem.tcp.limit_in_bytes");
+    update(&c, &["--memory", "-1"]).ok().silent();
+    assert_eq!(value(&c, "memory", "memory.limit_in_bytes"), unlimited);
+    assert_eq!(value(&c, "memory", "memory.memsw.limit_in_bytes"), unlimited);
+}
+
+#[test]
+fn an_idle_cgroup_wakes_up_with_its_shares() {
+    if !has_v1("cpu") {
+        skip!("the v1 cpu controller is not here");
+    }
+    let mut c = Container::sleeping();
+    c.config["linux"]["resources"]["cpu"] = json!({ "shares": 100 });
+    c.launch();
+    if !v1_dir(c.pid(), "cpu").join("cpu.idle").exists() {
+        skip!("the kernel has no cpu.idle");
+    }
+    for idle in ["1", "1", "0", "1", "0"] {
+        update(&c, &["--cpu-idle", idle]).ok().silent();
+        assert_eq!(value(&c, "cpu", "cpu.idle"), idle);
+    }
+    assert_eq!(value(&c, "cpu", "cpu.shares"), "100");
+}

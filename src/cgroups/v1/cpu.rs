@@ -27,13 +27,14 @@ pub(super) fn set(dir: Option<&Path>, resources: &LinuxResources) -> Result<()> 
     let Some(cpu) = resources.cpu().as_ref().filter(|cpu| asked(cpu)) else { return Ok(()) };
     let dir = needed(dir, "cpu").context(PATH)?;
     let controller = CpuController::new(dir.into(), dir.into(), false);
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-        set_shares(dir, &controller, shares).context("linux.resources.cpu.shares")?;
-    }
-    set_bandwidth(dir, &controller, cpu)?;
     if let Some(idle) = cpu.idle() {
         file::write(dir, "cpu.idle", &idle.to_string()).context("linux.resources.cpu.idle")?;
     }
+    // An idle group has no shares: the kernel refuses them.
+    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0 && cpu.idle() != Some(1)) {
+        set_shares(dir, &controller, shares).context("linux.resources.cpu.shares")?;
+    }
+    set_bandwidth(dir, &controller, cpu)?;
     set_realtime(dir, resources)
 }
 

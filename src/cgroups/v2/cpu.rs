@@ -34,7 +34,8 @@ pub(super) fn set(dir: &Path, resources: &LinuxResources) -> Result<()> {
     if let Some(idle) = cpu.idle() {
         write(dir, "cpu.idle", &idle.to_string()).context("linux.resources.cpu.idle")?;
     }
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
+    // An idle group has no weight: the kernel refuses one.
+    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0 && cpu.idle() != Some(1)) {
         let result = converted(dir, controller.set_shares(weight(shares)));
         explained(dir, "cpu.weight", result).context("linux.resources.cpu.shares")?;
     }

@@ -204,3 +204,12 @@ fn without_a_mount_namespace_its_mounts_are_the_callers_until_it_is_deleted() {
         }
     }
 }
+
+#[test]
+fn an_empty_path_is_none() {
+    let mut c = Container::sh("readlink /proc/self/ns/ipc");
+    c.join_namespace("ipc", "");
+    let own = fs::read_link("/proc/self/ns/ipc").expect("read the own namespace");
+    let inside = c.run().ok().stdout;
+    assert!(inside.starts_with("ipc:[") && inside.trim() != own.to_str().expect("a link"), "{inside}");
+}

@@ -225,3 +225,8 @@ fn run_in_the_foreground_leaves_the_callers_terminal_as_it_was() {
     assert_eq!(before.input_flags, after.input_flags);
     assert_eq!(before.output_flags, after.output_flags);
 }
+
+#[test]
+fn a_pipe_gets_the_lines_as_the_program_wrote_them() {
+    with_terminal("echo one; echo two").run().ok().prints("one\ntwo\n");
+}
