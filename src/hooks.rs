@@ -100,8 +100,11 @@ pub fn run(point: Point, hooks: Option<&Hooks>, state: &State, inherited: &[CStr
     }
     let state = serde_json::to_vec(state).context("state of the container")?;
     for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, &state, inherited)
-            .with_context(|| format!("error running {} hook #{index}: {}", point.name(), hook.path().display()))?;
+        // The property is ours, "error running" what callers know from runc.
+        let name = point.name();
+        run_one(hook, &state, inherited).with_context(|| {
+            format!("hooks.{name}[{index}]: error running {name} hook #{index}: {}", hook.path().display())
+        })?;
     }
     Ok(())
 }
@@ -220,7 +223,7 @@ mod tests {
     fn a_failing_hook_is_named_with_what_it_said() {
         let error = run_script("echo no >&2; exit 3", 5).unwrap_err();
         let line = crate::error::one_line(&error);
-        assert_eq!(line, "error running createRuntime hook #0: /bin/sh: exit status: 3: no");
+        assert_eq!(line, "hooks.createRuntime[0]: error running createRuntime hook #0: /bin/sh: exit status: 3: no");
     }
 
     #[test]
