@@ -1,5 +1,6 @@
 //! The commands: a file a command.
 
+pub mod arguments;
 pub mod cli;
 pub mod create;
 pub mod delete;
@@ -37,11 +38,11 @@ use cli::{CgroupManager, Cli, Command, Global, LogFormat, Rootless};
 /// Runs the command that the arguments name; returns the exit status.
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
     let args: Vec<OsString> = args.collect();
-    if cli::enters_a_container(&args) {
+    if arguments::enters_a_container(&args) {
         // First of all, for what comes before it is done twice. A failure is reported below, once there is a log.
         let _ = sealed_exe::ensure_sealed();
     }
-    let args = cli::with_two_dashes(args);
+    let args = arguments::with_two_dashes(args);
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
