@@ -1,7 +1,8 @@
 //! Values that the library's types read differently from the specification: two flags of `process.scheduler`, and empty
-//! lists of `process.execCPUAffinity`, which stand for none. Only a document that could not be read is looked at.
+//! lists of `process.execCPUAffinity`, which stand for none. And a process without `user`, which callers of `exec` write for
+//! user 0, as runc reads it. Only a document that could not be read is looked at.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// What the specification says, and what the library takes for it.
 const FLAGS: &[(&str, &str)] =
@@ -25,6 +26,10 @@ pub fn for_the_library(json: &[u8], process: &str) -> Option<Vec<u8>> {
             changed = true;
         }
     }
+    if let Some(fields) = process.as_object_mut().filter(|fields| !fields.contains_key("user")) {
+        fields.insert("user".to_owned(), Value::Object(Map::new()));
+        changed = true;
+    }
     if changed { serde_json::to_vec(&document).ok() } else { None }
 }
 
@@ -34,18 +39,26 @@ mod tests {
 
     #[test]
     fn only_the_values_of_these_properties_are_respelled() {
-        let json = br#"{"process":{"env":["SCHED_FLAG_DL_OVERRUN"],"scheduler":{"flags":["SCHED_FLAG_DL_OVERRUN"]},
+        let json = br#"{"process":{"env":["SCHED_FLAG_DL_OVERRUN"],"scheduler":{"flags":["SCHED_FLAG_DL_OVERRUN"]},"user":{"uid":7},
             "execCPUAffinity":{"initial":"","final":"0"}},"hostname":""}"#;
         let found: Value = serde_json::from_slice(&for_the_library(json, "/process").unwrap()).unwrap();
         let expected = serde_json::json!({
             "process": {
                 "env": ["SCHED_FLAG_DL_OVERRUN"], "scheduler": { "flags": ["SCHED_FLAG_D_L_OVERRUN"] },
                 "execCPUAffinity": { "initial": null, "final": "0" },
+                "user": { "uid": 7 },
             },
             "hostname": "",
         });
         assert_eq!(found, expected);
-        assert_eq!(for_the_library(br#"{"process":{"scheduler":{"flags":["x"]}}}"#, "/process"), None);
+        assert_eq!(for_the_library(br#"{"process":{"scheduler":{"flags":["x"]},"user":{}}}"#, "/process"), None);
         assert_eq!(for_the_library(b"{", ""), None);
+    }
+
+    #[test]
+    fn a_process_without_a_user_is_user_0s() {
+        let process = crate::config::parse_process(br#"{"args":["sh"],"cwd":"/"}"#).unwrap();
+        assert_eq!((process.user().uid(), process.user().gid()), (0, 0));
+        assert!(crate::config::parse_process(br#"{"args":["sh"],"cwd":"/","user":{"uid":"x"}}"#).is_err());
     }
 }
