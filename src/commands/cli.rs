@@ -1,6 +1,5 @@
 //! The command line: one definition for parsing, help, completions and manual pages.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
