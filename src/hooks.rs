@@ -101,7 +101,9 @@ pub fn run(point: Point, hooks: Option<&Hooks>, state: &State, inherited: &[CStr
     let state = serde_json::to_vec(state).context("state of the container")?;
     for (index, hook) in hooks.iter().enumerate() {
         run_one(hook, &state, inherited)
-            .with_context(|| format!("error running {} hook #{index}: {}", point.name(), hook.path().display()))?;
+            .with_context(|| format!("hooks.{}[{index}] ({})", point.name(), hook.path().display()))
+            // Callers know these words from runc.
+            .with_context(|| format!("error running {} hook #{index}", point.name()))?;
     }
     Ok(())
 }
@@ -220,7 +222,7 @@ mod tests {
     fn a_failing_hook_is_named_with_what_it_said() {
         let error = run_script("echo no >&2; exit 3", 5).unwrap_err();
         let line = crate::error::one_line(&error);
-        assert_eq!(line, "error running createRuntime hook #0: /bin/sh: exit status: 3: no");
+        assert_eq!(line, "error running createRuntime hook #0: hooks.createRuntime[0] (/bin/sh): exit status: 3: no");
     }
 
     #[test]
