@@ -9,7 +9,7 @@ use nix::sys::stat::fstat;
 
 use super::options::Options;
 use super::{Surroundings, decorate, destination, place, tmpcopyup};
-use crate::error::{Context as _, Result, anyhow, ensure};
+use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::linux::mount_label;
 use crate::root::Rootfs;
 use crate::sys::mount::{Attributes, attr, fsopen};
@@ -107,10 +107,12 @@ fn inherited_mode(options: &Options<'_>, path: &Path, rootfs: &Rootfs) -> Result
     Ok(Some(format!("mode={mode:04o}")))
 }
 
-/// /proc and /sys are looked into by name later: a link in their place would lead elsewhere (CVE-2019-19921).
+/// /proc and /sys are looked into by name later: a link in their place would lead elsewhere (CVE-2019-19921), also one to
+/// nothing, whose target would be made.
 fn check_is_directory(fstype: &str, path: &Path, rootfs: &Rootfs) -> Result<()> {
     let (parent, name) = match rootfs.find(path)? {
         Some(_) => rootfs.parent_and_name(path)?,
+        None if rootfs.is_link(path) => bail!("filesystem {fstype:?} must be mounted on ordinary directory"),
         None => return Ok(()),
     };
     let found = nix::sys::stat::fstatat(&parent, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);

@@ -5,8 +5,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{SFlag, stat};
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, faccessat};
 use oci_spec::runtime::Process;
 
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
@@ -57,7 +58,8 @@ fn check_executable(path: &Path) -> Result<(), Errno> {
     if found.st_mode & 0o111 == 0 {
         return Err(Errno::EACCES);
     }
-    match access(path, AccessFlags::X_OK) {
+    // By the effective ids, as execve(2) does: access(2) would leave out capabilities such as CAP_DAC_OVERRIDE.
+    match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
         // A seccomp profile that does not know the call, as in runc: execve(2) will tell.
         Err(Errno::EPERM | Errno::ENOSYS) => Ok(()),
         result => result,

@@ -127,6 +127,11 @@ impl Rootfs {
         Err(Errno::ELOOP).with_context(|| format!("resolve {path:?} in the rootfs"))
     }
 
+    /// Is there a symbolic link at `path`, wherever it leads?
+    pub fn is_link(&self, path: &Path) -> bool {
+        self.root().readlink(path).is_ok()
+    }
+
     /// Where a link leads that leads to nothing.
     fn dangling_target(&self, path: &Path) -> Option<PathBuf> {
         let target = self.root().readlink(path).ok()?;

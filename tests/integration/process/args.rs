@@ -115,3 +115,19 @@ fn a_script_whose_interpreter_is_missing_fails() {
     c.run().fails(&["no such file or directory"]);
     c.assert_nothing_left();
 }
+
+#[test]
+fn a_capability_makes_up_for_a_missing_permission() {
+    let mut c = Container::new();
+    let program = c.rootfs().join("true");
+    fs::copy(c.rootfs().join("bin/busybox"), &program).expect("copy");
+    fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).expect("chmod");
+    c.args(&["/true"]);
+    c.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    c.create().fails(&["permission denied"]);
+    let sets = ["bounding", "effective", "permitted", "inheritable", "ambient"];
+    for set in sets {
+        c.config["process"]["capabilities"][set] = json!(["CAP_DAC_OVERRIDE"]);
+    }
+    c.run().ok();
+}
