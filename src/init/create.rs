@@ -161,7 +161,7 @@ impl Init<'_> {
         match self.no_pivot {
             // Anything else would change the host's root.
             _ if !self.has_own_mounts() => on_host::enter(rootfs.fd()),
-            true => pivot::move_root(rootfs.fd()),
+            true => pivot::move_root(rootfs.fd(), &self.bundle.rootfs),
             false => pivot::pivot(rootfs, rootfs_propagation::of_the_host(&self.bundle.spec)?),
         }
     }

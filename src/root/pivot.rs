@@ -1,7 +1,8 @@
 //! The rootfs becomes `/`: pivot_root(2), or, with `--no-pivot`, a moved mount and chroot(2).
 
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -10,6 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 
 use super::Rootfs;
+use crate::cgroups::unescape;
 use crate::error::{Context as _, Result};
 use crate::sys::mount::{Attributes, attach, clone_tree, set_attributes};
 
@@ -46,6 +48,38 @@ fn part_from_host(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// After chroot(2) the host's mounts are still in the namespace: with one of its procfs or sysfs among them that nothing
+/// covers, the kernel lets the container's user namespaces mount one that shows all that is masked (runc does the same).
+fn hide_bare_filesystems(rootfs: &Path) -> Result<()> {
+    let explain = "--no-pivot: hide the host's";
+    let table = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    for place in table.lines().filter_map(bare_filesystem).filter(|place| !place.starts_with(rootfs)) {
+        match mount(NONE, &place, NONE, MsFlags::MS_SLAVE | MsFlags::MS_REC, NONE) {
+            // It was below another one.
+            Err(Errno::ENOENT | Errno::EINVAL) => continue,
+            result => result.with_context(|| format!("{explain} {place:?}: cut its propagation"))?,
+        }
+        match umount2(&place, MntFlags::MNT_DETACH) {
+            // Locked, in a mount namespace of less privilege than the mount's own.
+            Err(Errno::EINVAL | Errno::EPERM) => mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), NONE),
+            result => result,
+        }
+        .with_context(|| format!("{explain} {place:?}"))?;
+    }
+    Ok(())
+}
+
+const NONE: Option<&str> = None;
+
+/// Where a line of mountinfo mounts the whole of a procfs or sysfs.
+fn bare_filesystem(line: &str) -> Option<PathBuf> {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let mut mount = mount.split(' ').skip(3);
+    let (root, place) = (mount.next()?, mount.next()?);
+    let is_bare = root == "/" && matches!(filesystem.split(' ').next(), Some("proc" | "sysfs"));
+    is_bare.then(|| unescape(place).into())
+}
+
 fn open_directory(path: &Path) -> Result<OwnedFd> {
     open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .with_context(|| format!("root.path: open {path:?}"))
@@ -69,10 +103,26 @@ pub fn pivot(rootfs: &Rootfs, host: MsFlags) -> Result<()> {
     chdir("/").context("chdir to /")
 }
 
-/// `--no-pivot`: for a root that cannot be pivoted away from, such as an initramfs.
-pub fn move_root(rootfs: BorrowedFd<'_>) -> Result<()> {
+/// `--no-pivot`: for a root that cannot be pivoted away from, such as an initramfs. `path` is the rootfs's on the host.
+pub fn move_root(rootfs: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    hide_bare_filesystems(path)?;
     fchdir(rootfs).context("chdir to the rootfs")?;
     mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>).context("--no-pivot: move the rootfs to /")?;
     chroot(".").context("--no-pivot: chroot")?;
     chdir("/").context("chdir to /")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_procfs_or_sysfs_is_found_by_its_line() {
+        let bare = |line| bare_filesystem(line).map(|path| path.display().to_string());
+        assert_eq!(bare("1 2 0:5 / /a\\040b rw shared:1 - proc proc rw").as_deref(), Some("/a b"));
+        assert_eq!(bare("1 2 0:5 / /sys rw - sysfs sysfs rw").as_deref(), Some("/sys"));
+        assert_eq!(bare("1 2 0:5 /sys /x rw - proc proc rw"), None);
+        assert_eq!(bare("1 2 0:5 / /x rw - tmpfs proc rw"), None);
+        assert_eq!(bare(""), None);
+    }
 }

@@ -124,3 +124,15 @@ fn without_pivot_it_works_where_pivot_root_cannot() {
     c.start().ok();
     c.wait_for_status("stopped");
 }
+
+#[test]
+fn without_pivot_the_hosts_procfs_helps_no_user_namespace_to_one() {
+    let before = fs::read_to_string("/proc/self/mountinfo").expect("the host's mounts");
+    let mut c = Container::sh("unshare -mrpf sh -c 'mount -t proc none /proc && echo mounted'; echo end");
+    c.capabilities(&["CAP_SETFCAP"]);
+    c.run_with(&["--no-pivot"]).ok().prints("end\n");
+    let after = fs::read_to_string("/proc/self/mountinfo").expect("the host's mounts");
+    let kernels =
+        |table: &str| table.lines().filter(|line| line.contains(" - proc ") || line.contains(" - sysfs ")).count();
+    assert_eq!(kernels(&after), kernels(&before));
+}
