@@ -41,8 +41,8 @@ pub fn with_two_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
     program.into_iter().chain(understood).chain(rest).collect()
 }
 
-/// Where the arguments of the program of `exec`, or of ps(1), begin, which are not ours to understand: after the first one behind the
-/// command that is neither an option nor, as far as can be told without the definition, an option's value.
+/// Where the arguments of the program of `exec`, or of ps(1), begin, which are not ours to understand: after the first one
+/// behind the command that is neither an option nor, as far as can be told without the definition, an option's value.
 fn end_of_exec(args: &[OsString]) -> usize {
     let Some(exec) = args.iter().position(|arg| arg == "exec" || arg == "ps") else { return args.len() };
     const SWITCHES: &[&str] = &["tty", "t", "detach", "d", "no-new-privs", "ignore-paused"];
