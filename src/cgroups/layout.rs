@@ -8,6 +8,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
 use crate::error::{Context, Error, Result};
+use crate::mounts::mountinfo::Line;
 
 /// Where every distribution mounts its cgroups.
 pub(super) const MOUNT_POINT: &str = "/sys/fs/cgroup";
@@ -148,52 +149,24 @@ fn at_default_places(named: &[(&str, &str)]) -> Option<Vec<Hierarchy>> {
 /// The hierarchies as mountinfo names them; of several mounts of one the first counts, one below `/sys/fs/cgroup`
 /// before others.
 fn parse_mountinfo(text: &str, named: &[(&str, &str)]) -> Vec<Hierarchy> {
-    let mounts: Vec<_> = text.lines().filter_map(v1_mount).collect();
+    let mounts: Vec<_> = text.lines().filter_map(Line::parse).filter(|line| line.fstype == "cgroup").collect();
     named
         .iter()
         .filter_map(|(controllers, own_path)| {
             let first = controllers.split(',').next().unwrap_or(controllers);
-            let holds = |mount: &&(String, String, &str)| mount.2.split(',').any(|option| option == first);
-            let (root, mount_point, _) = mounts
+            let holds = |mount: &&Line<'_>| mount.options.split(',').any(|option| option == first);
+            let mount = mounts
                 .iter()
-                .find(|mount| mount.1.starts_with(MOUNT_POINT) && holds(mount))
+                .find(|mount| mount.point.starts_with(MOUNT_POINT) && holds(mount))
                 .or_else(|| mounts.iter().find(holds))?;
             Some(Hierarchy {
                 controllers: controllers.split(',').map(str::to_owned).collect(),
-                mount_point: mount_point.into(),
-                root: root.into(),
+                mount_point: (&mount.point).into(),
+                root: (&mount.root).into(),
                 own_path: own_path.into(),
             })
         })
         .collect()
-}
-
-/// Root, mount point and super options of a mountinfo line if it is a v1 hierarchy.
-fn v1_mount(line: &str) -> Option<(String, String, &str)> {
-    let (mount, fs) = line.split_once(" - ")?;
-    let mut fs = fs.split(' ');
-    if fs.next()? != "cgroup" {
-        return None;
-    }
-    let mut mount = mount.split(' ').skip(3);
-    Some((unescape(mount.next()?), unescape(mount.next()?), fs.nth(1)?))
-}
-
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-pub fn unescape(field: &str) -> String {
-    let mut text = String::with_capacity(field.len());
-    let mut parts = field.split('\\');
-    text.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                text.push(byte.into());
-                text.push_str(&part[3..]);
-            }
-            None => text.push_str(part),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

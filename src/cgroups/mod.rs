@@ -21,7 +21,7 @@ mod wanted;
 
 pub use check::check;
 pub use device_rules::deny_by_default;
-pub use layout::{Hierarchy, Layout, layout, unescape, unified};
+pub use layout::{Hierarchy, Layout, layout, unified};
 pub use manager::{Entry, Kind, Manager, Placement, place, reopen};
 pub use oom::OomWatch;
 pub use stats::Stats;

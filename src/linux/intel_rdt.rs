@@ -13,8 +13,8 @@ use nix::unistd::mkdir;
 use oci_spec::runtime::{LinuxIntelRdt, Spec};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroups::unescape;
 use crate::error::{Context as _, Error, Result, anyhow, ensure};
+use crate::mounts::mountinfo::Line;
 use crate::state::Record;
 
 pub use stats::{Stats, stats};
@@ -107,9 +107,8 @@ fn mount_point() -> Result<PathBuf> {
 }
 
 fn find_mount_point(table: &str) -> Option<PathBuf> {
-    let mut mounts = table.lines().filter_map(|line| line.split_once(" - "));
-    let (mount, _) = mounts.find(|(_, filesystem)| filesystem.starts_with("resctrl "))?;
-    Some(unescape(mount.split(' ').nth(4)?).into())
+    let mut mounts = table.lines().filter_map(Line::parse);
+    mounts.find(|mount| mount.fstype == "resctrl").map(|mount| mount.point.into())
 }
 
 fn place_in(root: PathBuf, rdt: &LinuxIntelRdt, id: &str) -> Result<Placement> {

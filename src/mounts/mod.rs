@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod destination;
 pub mod filesystem;
 pub mod idmap;
+pub mod mountinfo;
 pub mod options;
 pub mod sources;
 pub mod tmpcopyup;

@@ -11,8 +11,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 
 use super::Rootfs;
-use crate::cgroups::unescape;
 use crate::error::{Context as _, Result};
+use crate::mounts::mountinfo::Line;
 use crate::sys::mount::{Attributes, attach, clone_tree, set_attributes};
 
 /// Gives the host's mounts in the new mount namespace this propagation.
@@ -73,11 +73,8 @@ const NONE: Option<&str> = None;
 
 /// Where a line of mountinfo mounts the whole of a procfs or sysfs.
 fn bare_filesystem(line: &str) -> Option<PathBuf> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let mut mount = mount.split(' ').skip(3);
-    let (root, place) = (mount.next()?, mount.next()?);
-    let is_bare = root == "/" && matches!(filesystem.split(' ').next(), Some("proc" | "sysfs"));
-    is_bare.then(|| unescape(place).into())
+    let line = Line::parse(line)?;
+    (line.root == "/" && matches!(line.fstype, "proc" | "sysfs")).then(|| line.point.into())
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {
