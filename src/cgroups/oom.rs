@@ -4,8 +4,7 @@
 //! What counts is that `oom_kill` grows. The v1 eventfd alone says more: it is signalled before each attempt to kill, a
 //! dozen times while one large victim dies, when an ancestor runs out of memory, and when the cgroup goes away.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -15,6 +14,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::file;
 use crate::error::{Context as _, Result};
 
 /// How long a kill may come after its signal.
@@ -37,15 +37,10 @@ pub struct OomWatch {
 impl OomWatch {
     /// The v1 memory cgroup (the kernel's cgroup-v1/memory.rst, "OOM Control").
     pub(super) fn v1(dir: &Path) -> Result<Self> {
-        const CONTROL: &str = "cgroup.event_control";
         let mut watch = Self::open(dir, "memory.oom_control")?;
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).context("eventfd")?;
         let wanted = format!("{} {}", event.as_raw_fd(), watch.file.as_raw_fd());
-        OpenOptions::new()
-            .write(true)
-            .open(dir.join(CONTROL))
-            .and_then(|mut control| control.write_all(wanted.as_bytes()))
-            .with_context(|| format!("write {wanted:?} to {CONTROL} of {}", dir.display()))?;
+        file::write(dir, "cgroup.event_control", &wanted)?;
         watch.event = Some(event);
         Ok(watch)
     }

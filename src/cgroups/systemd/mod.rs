@@ -37,7 +37,6 @@ pub(super) struct Systemd {
     unit: Unit,
     /// The scope's cgroup: the same files as without systemd.
     cgroup: V2,
-    session: Session,
     bus: RefCell<Option<Bus>>,
     /// What the unit starts with; `None` for one that has been started.
     start: Option<Vec<(String, Value)>>,
@@ -68,7 +67,6 @@ pub(super) fn place(wanted: &Wanted<'_>) -> Result<Systemd> {
     Ok(Systemd {
         unit,
         cgroup: V2::new(placement, root.clone(), true).owned_by(wanted.owner),
-        session,
         bus: RefCell::new(bus),
         start: Some(start),
     })
@@ -79,7 +77,6 @@ pub(super) fn reopen(placement: Placement, name: String) -> Systemd {
     Systemd {
         unit: Unit { name, slice: String::new() },
         cgroup: V2::new(placement, PathBuf::from(layout::MOUNT_POINT), true),
-        session: session(),
         bus: RefCell::new(None),
         start: None,
     }
@@ -102,7 +99,7 @@ impl Systemd {
         let mut bus = self.bus.borrow_mut();
         match bus.as_mut() {
             Some(bus) => act(bus),
-            None => act(bus.insert(Bus::connect(self.session)?)),
+            None => act(bus.insert(Bus::connect(session())?)),
         }
     }
 
@@ -140,7 +137,7 @@ impl Manager for Systemd {
     }
 
     fn entry(&self) -> Result<Entry> {
-        if self.start.is_some() || self.session == Session::User { Ok(Entry::Adopted) } else { self.cgroup.entry() }
+        if self.start.is_some() || session() == Session::User { Ok(Entry::Adopted) } else { self.cgroup.entry() }
     }
 
     fn attach(&self, pid: i32) -> Result<()> {

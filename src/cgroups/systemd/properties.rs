@@ -5,7 +5,8 @@ use oci_spec::runtime::{LinuxCpu, LinuxResources};
 
 use super::wire::Value;
 use crate::cgroups::v2::{cpu::weight, io::io_weight, memory::swap_alone};
-use crate::error::{Context as _, Result, bail, ensure};
+use crate::error::{Context as _, Result};
+use crate::linux::number_list;
 
 /// systemd's "infinity".
 const INFINITY: u64 = u64::MAX;
@@ -186,22 +187,13 @@ impl Properties {
     }
 }
 
-/// A list of numbers and ranges as a mask, the lowest number the lowest bit of the first byte.
+/// A list of numbers and ranges as systemd takes it: the lowest number is the lowest bit of the first byte, and the last
+/// byte is not empty.
 fn mask(list: &str) -> Result<Vec<u8>> {
-    const HIGHEST: usize = 1 << 16;
-    let mut mask = Vec::new();
-    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.trim().parse::<usize>().with_context(|| format!("{part:?} is no range"));
-        let (first, last) = (number(first)?, number(last)?);
-        ensure!(first <= last && last < HIGHEST, "invalid range: {part}");
-        mask.resize(mask.len().max(last / 8 + 1), 0);
-        (first..=last).for_each(|number| mask[number / 8] |= 1 << (number % 8));
-    }
-    if mask.is_empty() {
-        bail!("{list:?} is empty");
-    }
-    Ok(mask)
+    let mut bytes: Vec<u8> = number_list::mask(list)?.into_iter().flat_map(u64::to_le_bytes).collect();
+    let length = bytes.iter().rposition(|byte| *byte != 0).with_context(|| format!("{list:?} is empty"))? + 1;
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 #[cfg(test)]
