@@ -1,6 +1,5 @@
 //! `tare events`
 
-use std::io::{ErrorKind, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use nix::sys::time::TimeSpec;
 use serde::Serialize;
 
 use super::cli::Events;
-use super::duration;
+use super::{duration, print};
 use crate::cgroups::{self, Manager, OomWatch, Stats};
 use crate::error::{Context as _, Result, anyhow, bail, one_line};
 use crate::linux::intel_rdt;
@@ -126,14 +125,6 @@ fn wait(init: BorrowedFd<'_>, oom: Option<&OomWatch>, until: Instant) -> Result<
         Ok(_) => Ok(fds[0].any().unwrap_or(false)),
         Err(Errno::EINTR) => Ok(false),
         Err(errno) => Err(errno).context("poll"),
-    }
-}
-
-/// Writes a line at once; false: nobody reads any more.
-fn print(line: &str) -> Result<bool> {
-    match std::io::stdout().write_all(line.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        result => result.map(|()| true).context("write to standard output"),
     }
 }
 

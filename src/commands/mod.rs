@@ -23,13 +23,14 @@ pub mod update;
 pub mod version;
 
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser as _};
 use nix::unistd::{geteuid, getuid};
 
 use crate::cgroups::Kind;
-use crate::error::{Result, anyhow};
+use crate::error::{Context as _, Result, anyhow};
 use crate::linux::uid_mappings::is_rootless;
 use crate::log::{self, Format};
 use crate::parent::sealed_exe;
@@ -135,5 +136,14 @@ fn root(global: &Global) -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty()) {
         Some(directory) => PathBuf::from(directory).join("tare"),
         None => PathBuf::from(format!("/tmp/tare-{}", getuid())),
+    }
+}
+
+/// Writes to standard output at once; false: nobody reads any more.
+fn print(text: &str) -> Result<bool> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true).context("write to standard output"),
     }
 }

@@ -4,14 +4,14 @@ mod row;
 mod table;
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Instant;
 
 use super::cli::{ListFormat, Stats};
-use super::duration;
+use super::{duration, print};
 use crate::cgroups;
 use crate::error::{Context as _, Result, bail, one_line};
 use crate::state::{self, Container, Status};
@@ -104,13 +104,4 @@ fn read(root: &Path, id: &str) -> Result<Option<Reading>> {
 fn screen() -> Option<(usize, usize)> {
     let (rows, columns) = terminal::size(std::io::stdout().as_fd()).ok()?;
     (rows > 0 && columns > 0).then(|| (rows.into(), columns.into()))
-}
-
-/// Writes at once; false: nobody reads any more.
-fn print(text: &str) -> Result<bool> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        result => result.map(|()| true).context("write to standard output"),
-    }
 }
