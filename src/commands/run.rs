@@ -1,6 +1,6 @@
 //! `tare run`
 
-use crate::error::{Result, anyhow, words};
+use crate::error::{Context as _, Result};
 use crate::parent::create::{Options, create};
 use crate::parent::foreground::{self, Signals};
 use crate::parent::{delete, start};
@@ -12,8 +12,7 @@ pub fn run(options: &Options, keep: bool, subreaper: bool) -> Result<i32> {
     }
     if subreaper {
         // Orphans of the container, when it shares our pid namespace, come to us instead of the host's init.
-        prctl::set_child_subreaper(true)
-            .map_err(|errno| anyhow!("PR_SET_CHILD_SUBREAPER: {}", words(nix::errno::Errno::from_raw(errno))))?;
+        prctl::set_child_subreaper(true).map_err(nix::errno::Errno::from_raw).context("PR_SET_CHILD_SUBREAPER")?;
     }
     let signals = Signals::catch()?;
     let mut created = create(options)?;

@@ -9,7 +9,7 @@ use nix::unistd::{Gid, Uid, setresgid, setresuid, write};
 use oci_spec::runtime::{Process, Spec};
 
 use crate::cgroups::Entry;
-use crate::error::{Context as _, Result, anyhow, bail, words};
+use crate::error::{Context as _, Result, bail};
 use crate::linux::seccomp::Filter;
 use crate::linux::{memory_policy, personality};
 use crate::process::listen_fds::Passed;
@@ -41,15 +41,14 @@ pub struct Launch<'a> {
 impl Launch<'_> {
     /// Until the pid is recorded, nobody else could find and stop this process.
     pub fn live_only_as_long_as_the_parent(&self) -> Result<()> {
-        prctl::set_death_signal(Signal::SIGKILL as isize)
-            .map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))
+        prctl::set_death_signal(Signal::SIGKILL as isize).map_err(Errno::from_raw).context("PR_SET_PDEATHSIG")
     }
 
     /// Waits until others know of this process, and lives on if the parent then dies. As late as can be: the parent
     /// writes its record meanwhile.
     pub fn outlive_the_parent(&self) -> Result<()> {
         self.channel.wait_for(ToInit::Recorded)?;
-        prctl::set_death_signal(0).map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))
+        prctl::set_death_signal(0).map_err(Errno::from_raw).context("PR_SET_PDEATHSIG")
     }
 
     /// A thread that moves itself takes none of the kernel's global locks, unlike a move by another process.

@@ -11,7 +11,7 @@ use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
 use super::time_offsets;
 use super::uid_mappings::is_rootless;
-use crate::error::{Context as _, Result, anyhow, bail, ensure, words};
+use crate::error::{Context as _, Result, bail, ensure};
 use crate::root::path::check_absolute;
 
 /// A type, its name in config.json, in /proc/<pid>/ns and its flag, in the order of joining: the user namespace first,
@@ -87,7 +87,7 @@ pub fn flags(names: &[String]) -> CloneFlags {
 /// Who is in a container's namespaces already could otherwise look into this process, and the one that it makes, before
 /// they are confined (CVE-2016-9962). It also closes this process's files in /proc to an ordinary user.
 pub fn hide() -> Result<()> {
-    prctl::set_dumpable(false).map_err(|errno| anyhow!("PR_SET_DUMPABLE: {}", words(Errno::from_raw(errno))))
+    prctl::set_dumpable(false).map_err(Errno::from_raw).context("PR_SET_DUMPABLE")
 }
 
 /// Of these, the ones that another process has to join before it makes one in them: an ordinary user may join the others

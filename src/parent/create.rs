@@ -10,7 +10,7 @@ use nix::unistd::{close, geteuid};
 use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResources, Spec};
 
 use super::serve::{Service, hand_over_pidfd};
-use super::spawn::{Process, spawn, spawn_in_user_namespace};
+use super::spawn::{Process, spawn, spawn_by_way};
 use crate::cgroups::{self, Entry, Kind, Manager, Placement, Wanted};
 use crate::config::{self, Bundle};
 use crate::error::{Context as _, Result, anyhow, one_line};
@@ -133,7 +133,7 @@ pub fn create(options: &Options) -> Result<Created> {
     };
     let init = if namespaces.by_way() {
         let enter = || namespaces.enter(&bundle.spec).map(|()| namespaces.clone_flags());
-        spawn_in_user_namespace(enter, (&entry, cgroup.as_ref()), (&channel, init_channel), story)?
+        spawn_by_way(enter, (&entry, cgroup.as_ref()), (&channel, init_channel), story)?
     } else {
         let flags = namespaces.clone_flags();
         namespaces.for_child(&bundle.spec, || spawn(flags, &entry, || story(init_channel)))?

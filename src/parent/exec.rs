@@ -10,7 +10,7 @@ use nix::unistd::close;
 use oci_spec::runtime::{Process, Spec};
 
 use super::serve::{Service, hand_over_pidfd};
-use super::spawn::{self, spawn, spawn_in_user_namespace};
+use super::spawn::{self, spawn, spawn_by_way};
 use crate::cgroups::{self, Entry};
 use crate::error::{Context as _, Result, bail};
 use crate::init::exec::Exec;
@@ -94,7 +94,7 @@ pub fn exec(
             namespaces::hide()?;
             setns(&init, by_way).context("join the container's namespaces").map(|()| CloneFlags::empty())
         };
-        spawn_in_user_namespace(enter, (&entry, cgroup.as_ref()), (&channel, far_end), story)?
+        spawn_by_way(enter, (&entry, cgroup.as_ref()), (&channel, far_end), story)?
     };
     let adopted = matches!(entry, Entry::Adopted);
     drop(entry);

@@ -1,7 +1,8 @@
 //! Making a process that goes into a container: one clone3, with its namespaces and, on cgroup v2, in its cgroup.
 //!
 //! A user namespace that is joined asks for a process in between: what is new has to belong to it, so it is joined before
-//! init is made, and whoever joins it has nothing left on the host.
+//! init is made, and whoever joins it has nothing left on the host. Who has no privileges there cannot come back from other
+//! namespaces either.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -12,7 +13,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use super::serve::how_it_died;
 use crate::cgroups::{Entry, Manager};
-use crate::error::{Context as _, Result, anyhow, one_line, words};
+use crate::error::{Context as _, Result, anyhow, one_line};
 use crate::protocol::{self, ToParent};
 use crate::sys::clone::{Side, fork};
 
@@ -38,9 +39,9 @@ pub fn spawn(namespaces: CloneFlags, cgroup: &Entry, story: impl FnOnce()) -> Re
     }
 }
 
-/// Makes a process by way of a user namespace that is there already: one in the cgroup enters it, which says what is to be
-/// new beside it, makes the process as the parent's own child (CLONE_PARENT), says who that is, and ends.
-pub fn spawn_in_user_namespace(
+/// Makes a process by way of another one, in the cgroup: that enters namespaces from which nobody comes back, which says
+/// what is to be new beside them, makes the process as the parent's own child (CLONE_PARENT), says who that is, and ends.
+pub fn spawn_by_way(
     enter: impl FnOnce() -> Result<CloneFlags>,
     (entry, cgroup): (&Entry, &dyn Manager),
     (channel, far_end): (&protocol::Parent, protocol::Init),
@@ -67,8 +68,7 @@ pub fn spawn_in_user_namespace(
 }
 
 fn make_init(enter: impl FnOnce() -> Result<CloneFlags>) -> Result<Side> {
-    prctl::set_death_signal(Signal::SIGKILL as isize)
-        .map_err(|errno| anyhow!("PR_SET_PDEATHSIG: {}", words(Errno::from_raw(errno))))?;
+    prctl::set_death_signal(Signal::SIGKILL as isize).map_err(Errno::from_raw).context("PR_SET_PDEATHSIG")?;
     let flags = enter()?;
     fork(flags, None, true).with_context(|| format!("clone with {flags:?}"))
 }

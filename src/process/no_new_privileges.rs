@@ -1,8 +1,9 @@
 //! `process.noNewPrivileges`.
 
+use nix::errno::Errno;
 use oci_spec::runtime::Process;
 
-use crate::error::{Result, anyhow, words};
+use crate::error::{Context as _, Result};
 
 /// Is it asked for?
 pub fn is_set(process: &Process) -> bool {
@@ -14,6 +15,5 @@ pub fn apply(process: &Process) -> Result<()> {
     if !is_set(process) {
         return Ok(());
     }
-    prctl::set_no_new_privileges(true)
-        .map_err(|errno| anyhow!("process.noNewPrivileges: {}", words(nix::errno::Errno::from_raw(errno))))
+    prctl::set_no_new_privileges(true).map_err(Errno::from_raw).context("process.noNewPrivileges")
 }
