@@ -152,9 +152,16 @@ impl Namespaces {
     }
 
     /// The flags that init is born with. The cgroup namespace comes later ([`Namespaces::join`]): made by clone3 it
-    /// would have the parent's cgroup for its root. The time namespace is there before ([`Namespaces::for_child`]).
+    /// would have the parent's cgroup for its root. The time namespace is there before ([`Namespaces::for_child`]), and the
+    /// user namespace that it belongs to, if the process that makes init has made both ([`Namespaces::enter`]).
     pub fn clone_flags(&self) -> CloneFlags {
-        self.new - CloneFlags::CLONE_NEWCGROUP - NEWTIME
+        let before = if self.by_way { self.new & self.user_of_time() } else { CloneFlags::empty() };
+        self.new - CloneFlags::CLONE_NEWCGROUP - NEWTIME - before
+    }
+
+    /// The new user namespace that a new time namespace belongs to: an ordinary user may make the second only in the first.
+    fn user_of_time(&self) -> CloneFlags {
+        if self.new.contains(NEWTIME) { CloneFlags::CLONE_NEWUSER } else { CloneFlags::empty() }
     }
 
     /// Is there a new user namespace?
@@ -179,7 +186,9 @@ impl Namespaces {
     /// what an ordinary user may join only after. So what is refused at first is tried again.
     pub fn enter(&self, spec: &Spec) -> Result<()> {
         let offsets = self.new.contains(NEWTIME).then(time_offsets::open).transpose()?;
-        hide()?;
+        if !self.joined.is_empty() {
+            hide()?;
+        }
         let is_user = |flag: CloneFlags| flag == CloneFlags::CLONE_NEWUSER;
         let mut later = Vec::new();
         for entry in self.joined.iter().filter(|(_, flag, _)| !is_user(*flag)) {
@@ -191,6 +200,7 @@ impl Namespaces {
         for (name, flag, fd) in self.joined.iter().filter(|(_, flag, _)| is_user(*flag)).chain(later) {
             setns(fd, *flag).with_context(|| joining(name))?;
         }
+        unshare(self.new & self.user_of_time()).context("linux.namespaces: unshare the user namespace")?;
         if let Some(offsets) = offsets {
             unshare(NEWTIME).context("linux.namespaces: unshare the time namespace")?;
             time_offsets::apply(spec, &offsets)?;

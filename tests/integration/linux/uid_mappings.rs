@@ -284,3 +284,17 @@ fn an_ordinary_user_joins_the_namespaces_of_its_own_pod() {
     let inside = call_as_ordinary_user(&pod, &["exec", &pod.id, "sh", "-c", "id -u; cat /proc/self/oom_score_adj"]);
     inside.ok().prints("0\n600\n");
 }
+
+#[test]
+fn an_ordinary_users_time_namespace_belongs_to_its_user_namespace() {
+    need_root!("only root may use ids that are nobody's");
+    only_tare!("runc 1.1 has no time namespace");
+    let mut c = mapped("id -u; cut -d. -f1 /proc/uptime");
+    c.add_namespace(json!({ "type": "time" }));
+    c.config["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 7_000_000 } });
+    of_an_ordinary_user(&mut c);
+    let bundle = c.bundle.path().display().to_string();
+    let outcome = call_as_ordinary_user(&c, &["run", "--bundle", &bundle, &c.id]).ok();
+    assert!(outcome.stdout.starts_with("0\n7"), "{}", outcome.stdout);
+    c.assert_nothing_left();
+}
