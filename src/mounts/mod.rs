@@ -125,9 +125,10 @@ fn change(mount: BorrowedFd<'_>, attributes: &Attributes, recursive: bool) -> Re
     }
     let set = |attributes: &Attributes| set_attributes(mount, attributes, recursive);
     match set(attributes) {
-        // In a user namespace the flags that the host has set are locked: those that were not asked away stay.
+        // In a user namespace the flags that the host has set are locked: those that were not asked away stay. How access
+        // times are kept is one value, not a flag: it is what was asked for, or the kernel refuses it.
         Err(nix::errno::Errno::EPERM) if attributes.set != 0 => {
-            set(&Attributes { clear: attributes.set, ..*attributes })
+            set(&Attributes { clear: attributes.set | attributes.clear & attr::ATIME, ..*attributes })
         }
         result => result,
     }

@@ -132,7 +132,10 @@ pub fn create(options: &Options) -> Result<Created> {
         init.run()
     };
     let init = if namespaces.by_way() {
-        let enter = || namespaces.enter(&bundle.spec).map(|()| namespaces.clone_flags());
+        let enter = || {
+            oom_score_adj::bequeath(process)?;
+            namespaces.enter(&bundle.spec).map(|()| namespaces.clone_flags())
+        };
         spawn_by_way(enter, (&entry, cgroup.as_ref()), (&channel, init_channel), story)?
     } else {
         let flags = namespaces.clone_flags();
@@ -141,7 +144,9 @@ pub fn create(options: &Options) -> Result<Created> {
     let init = undo.init.insert(init);
 
     log::debug!("init of {:?} is pid {} on the host", options.id, init.pid);
-    oom_score_adj::apply(process, init.pid)?;
+    if !namespaces.by_way() {
+        oom_score_adj::apply(process, init.pid)?;
+    }
     if adopted {
         adopt(cgroup.as_ref(), init, early_devices, &channel)?;
     }

@@ -89,8 +89,7 @@ pub fn exec(
         namespaces::for_child_of(&init, namespaces, || spawn(CloneFlags::empty(), &entry, || story(far_end)))?
     } else {
         let enter = || {
-            // Inherited; from outside it cannot be written any more once the user namespace is entered.
-            oom_score_adj::apply(process, std::process::id() as i32)?;
+            oom_score_adj::bequeath(process)?;
             namespaces::hide()?;
             setns(&init, by_way).context("join the container's namespaces").map(|()| CloneFlags::empty())
         };

@@ -10,11 +10,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 
+use caps::CapSet;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, stat};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::geteuid;
 
 use crate::error::{Context as _, Result};
 use crate::sys::mount::{Attributes, attr, clone_tree, set_attributes};
@@ -48,6 +50,9 @@ pub fn ensure_sealed() -> Result<()> {
 }
 
 fn is_sealed() -> Result<bool> {
+    if is_beyond_reach()? {
+        return Ok(true);
+    }
     let mounted = statvfs(SELF).with_context(|| format!("statfs {SELF}"))?;
     if mounted.flags().contains(FsFlags::ST_RDONLY) {
         return Ok(true);
@@ -56,6 +61,18 @@ fn is_sealed() -> Result<bool> {
     // Only a file in memory can have seals: an error is a file that cannot.
     let seals = fcntl(&exe, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_truncate);
     Ok(seals.is_ok_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE)))
+}
+
+/// An ordinary user cannot write a file of root's, and can put no id of root's into a container: who is root there has only
+/// the user's own id and those that root has set aside for the user. It saves every such start a copy of the program.
+fn is_beyond_reach() -> Result<bool> {
+    if geteuid().is_root() || !caps::read(None, CapSet::Permitted).context("capget")?.is_empty() {
+        return Ok(false);
+    }
+    let file = stat(SELF).with_context(|| format!("stat {SELF}"))?;
+    // An access control list that lets somebody write shows in the group's bits.
+    let writable = Mode::from_bits_truncate(file.st_mode).intersects(Mode::S_IWGRP | Mode::S_IWOTH);
+    Ok(file.st_uid == 0 && !writable)
 }
 
 fn read_only_clone() -> Result<OwnedFd, Errno> {

@@ -11,6 +11,12 @@ pub fn check(process: &Process) -> Result<()> {
     Ok(())
 }
 
+/// Sets this process's own, for the one that it will make in other namespaces to inherit: once it hides there, who is not
+/// root on the host cannot write it from outside any more.
+pub fn bequeath(process: &Process) -> Result<()> {
+    apply(process, std::process::id() as i32)
+}
+
 /// Sets init's, from outside: in a user namespace init could only raise it.
 pub fn apply(process: &Process, pid: i32) -> Result<()> {
     let Some(adjustment) = process.oom_score_adj() else { return Ok(()) };

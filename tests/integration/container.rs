@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::bundle::{Bundle, default_config, mounts_below};
+use crate::bundle::{Bundle, default_config, is_rootless, mounts_below};
 use crate::cgroup_tree;
 use crate::runtime::{Outcome, Running, by_systemd, eventually, read_text, runtime, spawn};
 
@@ -88,10 +88,31 @@ impl Container {
             .retain(|namespace| namespace["type"] != kind);
     }
 
+    /// Puts the container in the host's pid namespace, where only root may mount a procfs: an ordinary user binds the host's.
+    pub fn share_the_hosts_pids(&mut self) {
+        self.drop_namespace("pid");
+        if is_rootless() {
+            let mounts = self.config["mounts"].as_array_mut().expect("mounts is a list");
+            let proc = mounts.iter_mut().find(|mount| mount["destination"] == "/proc").expect("a mount on /proc");
+            *proc = json!({ "destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"] });
+        }
+    }
+
     /// Joins a namespace by path instead of making a new one.
     pub fn join_namespace(&mut self, kind: &str, path: &str) {
         self.drop_namespace(kind);
         self.add_namespace(json!({ "type": kind, "path": path }));
+    }
+
+    /// What an id of the container is on the host, by `linux.uidMappings` or `linux.gidMappings`.
+    pub fn host_id(&self, mappings: &str, id: u64) -> u64 {
+        let mappings = self.config["linux"][mappings].as_array().expect("a list of mappings");
+        let number = |mapping: &Value, key: &str| mapping[key].as_u64().expect("a number");
+        let of = |mapping: &Value| {
+            let offset = id.checked_sub(number(mapping, "containerID"))?;
+            (offset < number(mapping, "size")).then(|| number(mapping, "hostID") + offset)
+        };
+        mappings.iter().find_map(of).unwrap_or_else(|| panic!("{id} is not mapped"))
     }
 
     /// Gives the program exactly these capabilities.

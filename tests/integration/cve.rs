@@ -3,13 +3,14 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::process::Command;
 
 use serde_json::json;
 
 use crate::container::Container;
-use crate::runtime::{is_tare, runtime};
+use crate::linux::uid_mappings::{call_as_ordinary_user, mapped, of_an_ordinary_user};
+use crate::runtime::{is_tare, need_root, runtime};
 
 /// A process in the container keeps the runtime's own file by /proc/<pid>/exe, and writes to it once it runs no more.
 #[test]
@@ -36,6 +37,27 @@ fn cve_2019_5736_the_runtime_cannot_be_written_from_inside() {
     assert!(matches!(errno, Some(nix::libc::EROFS | nix::libc::EPERM)), "{errno:?}");
     let cut = File::options().write(true).truncate(true).open(&path);
     assert!(cut.is_err(), "the runtime's file was cut");
+}
+
+/// An ordinary user's runtime is root's file: nobody in the container is root to it.
+#[test]
+fn cve_2019_5736_an_ordinary_users_container_cannot_write_what_is_roots() {
+    need_root!("the runtime is root's, and another user calls it");
+    let mut c = mapped("true");
+    of_an_ordinary_user(&mut c);
+    let bundle = c.bundle.path().display().to_string();
+    call_as_ordinary_user(&c, &["create", "--bundle", &bundle, &c.id]).ok();
+    // As the container's root, with all its capabilities.
+    let pid = c.pid().to_string();
+    let write = format!("id -u; : >>/proc/{pid}/exe");
+    let mut command = Command::new("nsenter");
+    let outcome = c.finish(command.args(["--user", "--target", &pid, "sh", "-c", &write]));
+    assert!(outcome.stdout == "0\n" && outcome.stderr.contains("Permission denied"), "{}", outcome.stderr);
+    if is_tare() {
+        let exe = fs::metadata(format!("/proc/{pid}/exe")).expect("what init runs");
+        let of_root = fs::metadata(c.beside("runtime")).expect("the runtime");
+        assert_eq!((exe.dev(), exe.ino()), (of_root.dev(), of_root.ino()), "a copy was needed");
+    }
 }
 
 /// A working directory that is a descriptor of the runtime's leads to the host.

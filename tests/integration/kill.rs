@@ -72,7 +72,7 @@ fn a_stopped_container_is_not_running() {
 fn all_is_accepted_in_both_spellings_and_on_a_stopped_container() {
     for flag in ["--all", "-a"] {
         let mut c = Container::sh("sleep 1000 & echo ready; wait");
-        c.drop_namespace("pid");
+        c.share_the_hosts_pids();
         let created = c.launch();
         c.wait_for_output(&created, "ready");
         c.call(&["kill", flag, &c.id, "KILL"]).ok().silent();
@@ -94,7 +94,7 @@ fn a_created_container_can_be_killed() {
 #[test]
 fn what_outlived_init_without_a_pid_namespace_is_killed() {
     let mut c = Container::sh("sleep 1000 & echo $!");
-    c.drop_namespace("pid");
+    c.share_the_hosts_pids();
     let created = c.launch();
     c.wait_for_status("stopped");
     let pid = c.wait_for_output(&created, "\n").trim().parse().expect("the pid of what goes on");

@@ -162,7 +162,7 @@ fn delete_by_force_ends_a_running_container() {
 #[test]
 fn delete_by_force_ends_processes_that_share_the_hosts_pid_namespace() {
     let mut c = Container::sh("sleep 1000 & sleep 1000 & echo ready; wait");
-    c.drop_namespace("pid");
+    c.share_the_hosts_pids();
     let created = c.launch();
     c.wait_for_output(&created, "ready");
     c.delete_force().ok();

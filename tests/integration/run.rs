@@ -23,7 +23,7 @@ fn a_signal_gives_128_and_its_number() {
     for signal in [9, 15, 1] {
         let mut c = Container::sh(&format!("kill -{signal} $$; sleep 10"));
         // The first process of a pid namespace does not get the signals it sends itself.
-        c.drop_namespace("pid");
+        c.share_the_hosts_pids();
         c.run().code(128 + signal).silent();
         c.assert_nothing_left();
     }
@@ -93,7 +93,7 @@ fn processes_left_by_the_program_end_with_it() {
     let mut c = Container::sh("sleep 1000 & sleep 1000 & exit 4");
     c.run().code(4);
     c.assert_nothing_left();
-    c.drop_namespace("pid");
+    c.share_the_hosts_pids();
     c.run().code(4);
     c.assert_nothing_left();
 }

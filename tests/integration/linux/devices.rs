@@ -4,10 +4,11 @@ use serde_json::json;
 
 use crate::cgroup_tree::has_v1;
 use crate::container::Container;
-use crate::runtime::skip;
+use crate::runtime::{need_root, skip};
 
 #[test]
 fn configured_devices_have_their_type_numbers_mode_and_owner() {
+    need_root!("only root of the host may make device nodes");
     let mut c = Container::sh("cd /dev; stat -c '%n %F %a %t:%T %u:%g' mychar myblock myfifo sub/deep myfuse");
     c.config["linux"]["devices"] = json!([
         { "path": "/dev/mychar", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 11, "gid": 12 },
@@ -25,6 +26,7 @@ fn configured_devices_have_their_type_numbers_mode_and_owner() {
 
 #[test]
 fn the_umask_of_the_caller_does_not_narrow_the_mode() {
+    need_root!("only root of the host may make device nodes");
     let mut c = Container::sh("stat -c %a /dev/mine /dev/null");
     c.config["linux"]["devices"] =
         json!([{ "path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666 }]);
@@ -79,6 +81,7 @@ fn wildcards_open_a_whole_major() {
 
 #[test]
 fn default_devices_are_bound_where_mknod_is_not_allowed() {
+    need_root!("an ordinary user has no capability to lose");
     // Without CAP_MKNOD, as in a container: the runtime has to bind the host's nodes.
     let c = Container::sh("echo x >/dev/null && head -c2 /dev/zero | wc -c");
     c.save();

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 
 use crate::container::Container;
-use crate::runtime::{eventually, only_tare};
+use crate::runtime::{eventually, need_root, only_tare};
 
 /// A process that holds namespaces for others to join.
 pub struct Holder(Child);
@@ -42,6 +42,7 @@ impl Drop for Holder {
 
 #[test]
 fn a_network_namespace_is_joined_by_path() {
+    need_root!("a namespace that others can join without its user namespace");
     let holder = Holder::new(&["--net"], "net");
     let mut c = Container::sh("readlink /proc/self/ns/net");
     c.join_namespace("network", &holder.path("net"));
@@ -51,6 +52,7 @@ fn a_network_namespace_is_joined_by_path() {
 
 #[test]
 fn ipc_and_uts_namespaces_are_joined_by_path() {
+    need_root!("a namespace that others can join without its user namespace");
     let holder = Holder::new(&["--ipc", "--uts"], "uts");
     let mut c = Container::sh("readlink /proc/self/ns/ipc; readlink /proc/self/ns/uts; hostname");
     c.join_namespace("ipc", &holder.path("ipc"));
@@ -61,6 +63,7 @@ fn ipc_and_uts_namespaces_are_joined_by_path() {
 
 #[test]
 fn a_cgroup_namespace_is_joined_by_path() {
+    need_root!("a namespace that others can join without its user namespace");
     let holder = Holder::new(&["--cgroup"], "cgroup");
     let mut c = Container::sh("readlink /proc/self/ns/cgroup");
     c.join_namespace("cgroup", &holder.path("cgroup"));
@@ -69,6 +72,7 @@ fn a_cgroup_namespace_is_joined_by_path() {
 
 #[test]
 fn a_pid_namespace_is_joined_by_path() {
+    need_root!("a namespace that others can join without its user namespace");
     let holder = Holder::new(&["--pid", "--fork", "--kill-child"], "pid_for_children");
     let mut c = Container::sh("readlink /proc/self/ns/pid; [ $$ != 1 ] && echo not the first; cat /proc/1/comm");
     c.join_namespace("pid", &holder.path("pid_for_children"));
@@ -82,6 +86,7 @@ fn a_pid_namespace_is_joined_by_path() {
 
 #[test]
 fn a_containers_namespaces_are_joined_by_another() {
+    need_root!("an ordinary user's container has to join the user namespace as well, see uid_mappings");
     let first = Container::sleeping();
     first.launch();
     let pid = first.pid();
@@ -100,7 +105,7 @@ fn a_containers_namespaces_are_joined_by_another() {
 #[test]
 fn the_hosts_pid_namespace_shows_the_hosts_processes() {
     let mut c = Container::sh("cat /proc/1/comm; readlink /proc/self/ns/pid");
-    c.drop_namespace("pid");
+    c.share_the_hosts_pids();
     let comm = fs::read_to_string("/proc/1/comm").expect("read");
     let link = fs::read_link("/proc/self/ns/pid").expect("readlink");
     c.run().ok().prints(&format!("{comm}{}\n", link.display()));
@@ -116,6 +121,7 @@ fn a_missing_path_is_named() {
 
 #[test]
 fn a_path_of_another_type_is_refused() {
+    need_root!("a namespace that others can join without its user namespace");
     let holder = Holder::new(&["--ipc"], "ipc");
     let mut c = Container::new();
     c.join_namespace("network", &holder.path("ipc"));
@@ -178,6 +184,7 @@ fn masked_paths_need_a_mount_namespace() {
 /// runs, and the mount table is as before.
 #[test]
 fn without_a_mount_namespace_its_mounts_are_the_callers_until_it_is_deleted() {
+    need_root!("an ordinary user may not mount in the own namespace");
     only_tare!("runc leaves the mounts behind");
     let mut c = Container::sh("readlink /proc/self/ns/mnt; ls -d /etc");
     c.drop_namespace("mount");

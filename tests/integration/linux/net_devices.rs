@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::namespaces::Holder;
 use super::uid_mappings::mapped;
 use crate::container::Container;
-use crate::runtime::{Outcome, only_tare, runtime, skip};
+use crate::runtime::{Outcome, need_root, only_tare, runtime, skip};
 
 /// A pair of virtual devices, one of them with everything that is to be kept and some that is not.
 const DEVICES: &str = "ip link add v0 type veth peer name v1
@@ -67,6 +67,7 @@ fn a_device_is_moved_with_its_attributes_and_global_addresses() {
 
 #[test]
 fn two_devices_are_moved_to_a_namespace_that_is_joined_and_stay_there() {
+    need_root!("a namespace that others can join without its user namespace");
     only_tare!("runc 1.1 does not know it");
     let holder = Holder::new(&["--net"], "net");
     let mut c = Container::sh("ip -o link | wc -l");

@@ -5,18 +5,21 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::bundle::is_rootless;
 use crate::container::Container;
 use crate::runtime::{Outcome, need_root, only_tare, runtime};
 
-/// A container whose ids 0 to 65535 are 100000 and up on the host.
+/// A container whose ids 0 to 65535 are 100000 and up on the host; an ordinary user's has the mappings that it always has.
 pub fn mapped(script: &str) -> Container {
     let mut c = Container::sh(script);
-    c.add_namespace(json!({ "type": "user" }));
-    let mapping = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
-    c.config["linux"]["uidMappings"] = mapping.clone();
-    c.config["linux"]["gidMappings"] = mapping;
+    if !is_rootless() {
+        c.add_namespace(json!({ "type": "user" }));
+        let mapping = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+        c.config["linux"]["uidMappings"] = mapping.clone();
+        c.config["linux"]["gidMappings"] = mapping;
+    }
     // The container's root is nobody to the directories above the rootfs.
     let rootfs = c.rootfs();
     for directory in rootfs.ancestors().take_while(|directory| *directory != std::env::temp_dir()) {
@@ -88,6 +91,13 @@ pub fn member(pod: &Container, namespaces: &[(&str, &str)], script: &str) -> Con
 
 const OF_A_POD: &[(&str, &str)] = &[("user", "user"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts")];
 
+/// The container's mappings as the kernel shows them in it, by single spaces.
+fn uid_map(c: &Container) -> String {
+    let mappings = c.config["linux"]["uidMappings"].as_array().expect("a list of mappings");
+    let line = |mapping: &Value| format!(" {} {} {}\n", mapping["containerID"], mapping["hostID"], mapping["size"]);
+    mappings.iter().map(line).collect()
+}
+
 /// What the namespaces of a process are.
 fn links(pid: &str, files: &[&str]) -> String {
     files
@@ -104,7 +114,7 @@ fn the_namespaces_of_a_pod_are_joined_and_what_is_new_belongs_to_its_user_namesp
         cat /proc/self/uid_map | tr -s ' '; mount -t tmpfs x /tmp && echo mounted";
     let mut c = member(&pod, OF_A_POD, script);
     c.capabilities(&["CAP_SYS_ADMIN"]);
-    let expected = format!("{}tare\n0\n1\n 0 100000 65536\nmounted\n", links(&pod.pid().to_string(), &shared));
+    let expected = format!("{}tare\n0\n1\n{}mounted\n", links(&pod.pid().to_string(), &shared), uid_map(&pod));
     c.run().ok().prints(&expected).silent();
     c.assert_nothing_left();
     assert_eq!(pod.status(), "running");
@@ -121,7 +131,7 @@ fn a_member_of_a_pod_lives_like_any_container() {
     c.wait_for_output(&run, "1000");
     let status = fs::read_to_string(format!("/proc/{}/status", c.pid())).expect("the status of init");
     let uids = status.lines().find(|line| line.starts_with("Uid:")).expect("a line of ids");
-    assert_eq!(uids.split_whitespace().nth(1), Some("101000"), "{uids}");
+    assert_eq!(uids.split_whitespace().nth(1), Some(pod.host_id("uidMappings", 1000).to_string().as_str()), "{uids}");
     let score = fs::read_to_string(format!("/proc/{}/oom_score_adj", c.pid())).expect("the score of init");
     assert_eq!(score.trim(), "500");
     let inside =
@@ -148,6 +158,7 @@ fn a_user_namespace_is_joined_together_with_a_pid_namespace_of_its_own() {
 
 #[test]
 fn a_user_namespace_is_joined_together_with_a_network_of_the_hosts() {
+    need_root!("an ordinary user cannot join a network of the host's");
     let pod = pod();
     let mut c = member(&pod, &[("user", "user")], "readlink /proc/self/ns/net; readlink /proc/self/ns/user");
     let mut other = Container::sleeping();
@@ -182,9 +193,9 @@ fn mappings_beside_a_path_have_to_be_those_of_the_namespace() {
     only_tare!("runc 1.1 refuses both together");
     let pod = pod();
     let mut c = member(&pod, &[("user", "user")], "echo fine");
-    let mapping = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
-    c.config["linux"]["uidMappings"] = mapping.clone();
-    c.config["linux"]["gidMappings"] = mapping;
+    for name in ["uidMappings", "gidMappings"] {
+        c.config["linux"][name] = pod.config["linux"][name].clone();
+    }
     c.run().ok().prints("fine\n").silent();
     c.config["linux"]["gidMappings"][0]["size"] = json!(65_535);
     c.create().fails(&["linux.gidMappings", "user namespace"]);
@@ -232,7 +243,7 @@ fn a_source_below_a_directory_that_is_closed_to_the_containers_root_is_mounted()
 }
 
 /// The container as that of the ordinary user 1000, whose only id it has.
-fn of_an_ordinary_user(c: &mut Container) {
+pub fn of_an_ordinary_user(c: &mut Container) {
     let mapping = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
     for name in ["uidMappings", "gidMappings"] {
         if c.config["linux"].get(name).is_some() {
@@ -250,7 +261,7 @@ fn of_an_ordinary_user(c: &mut Container) {
 }
 
 /// Calls the runtime as that user, who may not be able to reach the build directory, so by another name.
-fn call_as_ordinary_user(c: &Container, args: &[&str]) -> Outcome {
+pub fn call_as_ordinary_user(c: &Container, args: &[&str]) -> Outcome {
     let here = c.beside("runtime");
     // A copy is for other filesystems only: a process that another test starts meanwhile could have it open for writing.
     if !here.exists() && fs::hard_link(runtime(), &here).is_err() {

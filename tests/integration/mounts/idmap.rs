@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::container::Container;
 use crate::linux::uid_mappings::{mapped, member, pod};
-use crate::runtime::{eventually, is_tare, only_tare};
+use crate::runtime::{eventually, is_tare, need_root, only_tare};
 
 /// A directory beside the bundle with files of the users 0 and 7, and of group 8.
 fn source(c: &Container) -> PathBuf {
@@ -42,6 +42,7 @@ const SHOW: &str = "stat -c '%u:%g' /m/root /m/seven";
 
 #[test]
 fn without_a_user_namespace_the_owners_are_those_of_the_mappings() {
+    need_root!("only root of the host may map the ids of a mount");
     only_tare!("runc 1.1 has no idmapped mounts");
     let mut c = Container::sh(&format!("{SHOW}; touch /m/new && echo made"));
     fs::set_permissions(source(&c), fs::Permissions::from_mode(0o777)).expect("chmod");
@@ -55,6 +56,7 @@ fn without_a_user_namespace_the_owners_are_those_of_the_mappings() {
 
 #[test]
 fn without_the_option_the_mappings_alone_are_enough() {
+    need_root!("only root of the host may map the ids of a mount");
     only_tare!("runc 1.1 has no idmapped mounts");
     let mut c = Container::sh(SHOW);
     source(&c);
@@ -64,6 +66,7 @@ fn without_the_option_the_mappings_alone_are_enough() {
 
 #[test]
 fn in_a_user_namespace_the_owners_are_the_same_inside() {
+    need_root!("only root of the host may map the ids of a mount");
     only_tare!("runc 1.1 has no idmapped mounts");
     for mappings in [None, Some((mapping(0, 100_000, 65_536), mapping(0, 100_000, 65_536)))] {
         let mut c = mapped(&format!("{SHOW}; touch /m/new && echo made"));
@@ -79,6 +82,7 @@ fn in_a_user_namespace_the_owners_are_the_same_inside() {
 
 #[test]
 fn in_a_user_namespace_that_is_joined_too() {
+    need_root!("only root of the host may map the ids of a mount");
     only_tare!("runc 1.1 has no idmapped mounts");
     let pod = pod();
     let mut c = member(&pod, &[("user", "user")], SHOW);
@@ -89,6 +93,7 @@ fn in_a_user_namespace_that_is_joined_too() {
 
 #[test]
 fn only_ridmap_reaches_the_mounts_below() {
+    need_root!("only root of the host may map the ids of a mount");
     only_tare!("runc 1.1 has no idmapped mounts");
     for (option, expected) in [("idmap", "107\n7\n"), ("ridmap", "107\n107\n")] {
         let mut c = Container::sh("stat -c %u /m/seven /m/below/seven");
@@ -104,6 +109,7 @@ fn only_ridmap_reaches_the_mounts_below() {
 
 #[test]
 fn one_source_has_other_owners_at_each_place_and_its_other_options_too() {
+    need_root!("only root of the host may map the ids of a mount");
     only_tare!("runc 1.1 has no idmapped mounts");
     let mut c = Container::sh("stat -c %u /a/seven /b/seven /c/seven /d/seven; touch /b/new || true");
     source(&c);
@@ -119,6 +125,7 @@ fn one_source_has_other_owners_at_each_place_and_its_other_options_too() {
 
 #[test]
 fn a_mount_of_the_containers_own_does_not_reach_the_host() {
+    need_root!("only root of the host may map the ids of a mount");
     only_tare!("runc 1.1 has no idmapped mounts");
     let mut c = Container::new();
     let below = source(&c).join("below");
@@ -139,6 +146,7 @@ fn a_mount_of_the_containers_own_does_not_reach_the_host() {
 
 #[test]
 fn what_cannot_be_mapped_is_refused_with_the_reason() {
+    need_root!("only root of the host may map the ids of a mount");
     let none = || (mapping(0, 0, 1), json!([]));
     let both = || (mapping(0, 0, 1), mapping(0, 0, 1));
     for (source, options, mappings, words) in [

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::bundle::mounts_below;
 use crate::container::Container;
-use crate::runtime::{Outcome, only_tare};
+use crate::runtime::{Outcome, need_root, only_tare};
 
 /// Runs the container in a mount namespace where its `src` beside the bundle is a shared mount, then `after`.
 fn run_with_shared_source(c: &Container, after: &str) -> Outcome {
@@ -29,6 +29,7 @@ fn with_bind(options: &[&str]) -> Container {
 
 #[test]
 fn private_slave_and_shared_show_in_the_mount_table() {
+    need_root!("mounts of the test's own");
     // A shared copy of what is the host's slave is both.
     let cases: [(&str, &[&str]); 5] = [
         ("private", &[]),
@@ -49,6 +50,7 @@ fn private_slave_and_shared_show_in_the_mount_table() {
 
 #[test]
 fn a_shared_mount_shows_the_containers_mounts_to_the_host() {
+    need_root!("mounts of the test's own");
     let mut c = with_bind(&["rbind", "rshared"]);
     // The root must not be private for a mount to come out.
     c.config["linux"]["rootfsPropagation"] = json!("rshared");
@@ -59,6 +61,7 @@ fn a_shared_mount_shows_the_containers_mounts_to_the_host() {
 
 #[test]
 fn a_private_mount_keeps_the_containers_mounts_inside() {
+    need_root!("mounts of the test's own");
     let mut c = with_bind(&["rbind", "rprivate"]);
     c.capabilities(&["CAP_SYS_ADMIN"]);
     c.script("mount -t tmpfs inner /mnt/sub && touch /mnt/sub/f");

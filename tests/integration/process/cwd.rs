@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use serde_json::json;
 
 use crate::container::Container;
+use crate::runtime::need_root;
 
 #[test]
 fn the_program_starts_there() {
@@ -44,6 +45,7 @@ fn a_file_is_no_directory() {
 
 #[test]
 fn a_directory_that_only_root_or_only_the_user_may_enter_works() {
+    need_root!("only root may give a directory away");
     let mut c = Container::new();
     c.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
     c.args(&["/bin/sh", "-c", "readlink /proc/self/cwd"]);

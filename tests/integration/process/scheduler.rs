@@ -4,8 +4,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::bundle::is_rootless;
 use crate::container::Container;
-use crate::runtime::only_tare;
+use crate::runtime::{need_root, only_tare};
 
 const KNOWN: &str = "runc 1.1 does not know it";
 
@@ -32,6 +33,10 @@ fn policies_have_their_attributes() {
         (json!({ "policy": "SCHED_IDLE" }), "0", "5"),
         (json!({ "policy": "SCHED_DEADLINE", "runtime": 42000, "deadline": 100_000, "period": 1_000_000 }), "0", "6"),
     ] {
+        if is_rootless() && scheduler["policy"] == "SCHED_DEADLINE" {
+            scheduled(scheduler).create().fails(&["process.scheduler", "not permitted"]);
+            continue;
+        }
         let outcome = scheduled(scheduler.clone()).run().ok();
         assert_eq!(nice_and_policy(&outcome.stdout), (nice.into(), policy.into()), "{scheduler}");
     }
@@ -39,6 +44,7 @@ fn policies_have_their_attributes() {
 
 #[test]
 fn a_flag_can_keep_children_from_inheriting_it() {
+    need_root!("only root may take a lower nice value");
     only_tare!("{KNOWN}");
     for (flags, of_the_child) in [(json!(["SCHED_FLAG_RESET_ON_FORK"]), "0"), (json!([]), "-5")] {
         let mut c = scheduled(json!({ "policy": "SCHED_OTHER", "nice": -5, "flags": flags }));

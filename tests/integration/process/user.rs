@@ -8,11 +8,11 @@ use crate::container::Container;
 fn ids_and_additional_groups_are_exact() {
     let mut c = Container::new();
     c.args(&["cat", "/proc/self/status"]);
-    c.config["process"]["user"] = json!({ "uid": 1234, "gid": 2345, "additionalGids": [7, 5, 4_000_000] });
+    c.config["process"]["user"] = json!({ "uid": 1234, "gid": 2345, "additionalGids": [7, 5, 60_000] });
     let outcome = c.run().ok();
     assert_eq!(outcome.field("Uid"), "1234\t1234\t1234\t1234");
     assert_eq!(outcome.field("Gid"), "2345\t2345\t2345\t2345");
-    assert_eq!(outcome.field("Groups"), "5 7 4000000");
+    assert_eq!(outcome.field("Groups"), "5 7 60000");
 }
 
 #[test]
