@@ -112,7 +112,10 @@ pub trait Manager {
     /// unless init has to mount a block device that the rules deny.
     fn apply_devices(&self, resources: &LinuxResources) -> Result<()>;
 
-    /// `linux.resources` without the devices, for `update`.
+    /// `linux.resources` without the devices. On failure what was written stays.
+    fn limit(&self, resources: &LinuxResources) -> Result<()>;
+
+    /// The same for a container that runs, all or nothing: if one value is refused, all are what they were before.
     fn update(&self, resources: &LinuxResources) -> Result<()>;
 
     /// All processes in the cgroup and below.
@@ -221,18 +224,21 @@ impl Manager for NoCgroup {
         Ok(())
     }
     fn apply(&self, resources: &LinuxResources) -> Result<()> {
-        self.update(resources)
+        self.limit(resources)
     }
     // Every caller that runs containers without a cgroup still sends the default device rules: there is nobody to
     // enforce them, as with runc's rootless containers.
     fn apply_devices(&self, _: &LinuxResources) -> Result<()> {
         Ok(())
     }
-    fn update(&self, resources: &LinuxResources) -> Result<()> {
+    fn limit(&self, resources: &LinuxResources) -> Result<()> {
         match check::limited(resources) {
             Some(property) => bail!("{property}: the container has no cgroup that could limit it"),
             None => Ok(()),
         }
+    }
+    fn update(&self, resources: &LinuxResources) -> Result<()> {
+        self.limit(resources)
     }
     fn pids(&self) -> Result<Vec<i32>> {
         Ok(Vec::new())

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::cli;
 use crate::cgroups;
-use crate::error::{Context as _, Result, anyhow, bail, ensure, one_line};
+use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::state::{Container, Status};
 
 /// Changes the limits of a container. Those that are not named stay; if the kernel refuses one, all are as before.
@@ -24,13 +24,7 @@ pub fn run(root: &Path, args: &cli::Update) -> Result<()> {
     let mut new = old.clone();
     merge(&mut new, &lift_swap(asked(args)?));
     let new: LinuxResources = serde_json::from_value(new).context("linux.resources")?;
-    let cgroup = cgroups::reopen(&record.cgroup)?;
-    if let Err(error) = cgroup.update(&new) {
-        if let Err(again) = cgroup.update(&record.resources) {
-            log::warn!("take the update back: {}", one_line(&again));
-        }
-        return Err(error);
-    }
+    cgroups::reopen(&record.cgroup)?.update(&new)?;
     record.resources = new;
     container.save(&record)
 }

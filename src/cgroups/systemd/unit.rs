@@ -125,14 +125,17 @@ impl Unit {
     }
 
     /// Moves a process in, which an ordinary user may not do across the border of what was delegated to them.
-    pub(super) fn attach(&self, bus: &mut Bus, pid: i32) -> Result<()> {
+    /// `dir` is its cgroup or one below it.
+    pub(super) fn attach(&self, bus: &mut Bus, pid: i32, dir: &Path) -> Result<()> {
+        let below = dir.iter().skip_while(|name| *name != self.name.as_str()).skip(1);
+        let below = Path::new("/").join(below.collect::<PathBuf>());
         let mut body = Writer::default();
         body.text(&self.name);
-        body.text("/");
+        body.text(&below.to_string_lossy());
         body.array(4, |writer| writer.u32(pid.unsigned_abs()));
         bus.manager("AttachProcessesToUnit", "ssau", body)
             .map(drop)
-            .with_context(|| format!("move process {pid} into unit {}", self.name))
+            .with_context(|| format!("move process {pid} into {} of unit {}", below.display(), self.name))
     }
 }
 

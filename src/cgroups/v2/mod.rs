@@ -26,7 +26,7 @@ use super::file::{self, converted};
 use super::manager::{Entry, Manager, Placement};
 use super::oom::OomWatch;
 use super::stats::Stats;
-use super::{check, device_rules, tree, v1};
+use super::{check, device_rules, snapshot, tree, v1};
 use crate::error::{Context, Error, Result, bail, errno};
 use crate::linux::uid_mappings::is_rootless;
 
@@ -110,12 +110,14 @@ impl V2 {
         self.set_owner(dir)
     }
 
-    /// `memory.checkBeforeUpdate`, for who passes the limits on before they are written here.
-    pub(super) fn check_usage(&self, resources: &LinuxResources) -> Result<()> {
-        match (self.dir(), resources.memory()) {
-            (Some(dir), Some(memory)) => memory::check_usage(dir, memory),
-            _ => Ok(()),
+    /// [`Manager::update`], and what else may refuse the new values: then, too, the files are what they were before.
+    pub(super) fn update_and(&self, resources: &LinuxResources, also: impl FnOnce() -> Result<()>) -> Result<()> {
+        let before = self.dir().map(|dir| snapshot::v2(dir, resources));
+        let changed = self.limit(resources).and_then(|()| also());
+        if let (Err(_), Some(before)) = (&changed, before) {
+            before.restore();
         }
+        changed
     }
 
     fn limits(&self, resources: &LinuxResources) -> Result<()> {
@@ -217,9 +219,13 @@ impl Manager for V2 {
         Ok(())
     }
 
-    fn update(&self, resources: &LinuxResources) -> Result<()> {
+    fn limit(&self, resources: &LinuxResources) -> Result<()> {
         check::check(resources)?;
         self.limits(resources)
+    }
+
+    fn update(&self, resources: &LinuxResources) -> Result<()> {
+        self.update_and(resources, || Ok(()))
     }
 
     fn pids(&self) -> Result<Vec<i32>> {
