@@ -99,7 +99,7 @@ impl V2 {
             self.check_unused()?;
         }
         controllers::enable_all(&self.root, dir)?;
-        controllers::settle_type(dir, resources)?;
+        controllers::settle_type(&self.root, dir, resources)?;
         self.set_owner(dir)
     }
 
