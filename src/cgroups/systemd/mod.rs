@@ -219,3 +219,6 @@ impl Manager for Systemd {
         self.cgroup.exists()
     }
 }
+
+#[cfg(test)]
+mod tests;
