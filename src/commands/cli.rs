@@ -334,6 +334,12 @@ pub struct Update {
     /// How many processes there may be; -1: no limit
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub pids_limit: Option<i64>,
+    /// Share of the last-level cache, as L3:0=f (Intel RDT)
+    #[arg(long, value_name = "SCHEMA")]
+    pub l3_cache_schema: Option<String>,
+    /// Share of the memory bandwidth, as MB:0=50 (Intel RDT)
+    #[arg(long, value_name = "SCHEMA")]
+    pub mem_bw_schema: Option<String>,
     /// The container's id
     #[arg(value_name = "CONTAINER")]
     pub id: String,

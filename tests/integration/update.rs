@@ -146,6 +146,17 @@ fn devices_stay_as_they_are() {
 }
 
 #[test]
+fn a_share_of_the_cache_needs_a_container_that_has_one() {
+    let c = limited();
+    for flag in ["--l3-cache-schema=L3:0=f", "--mem-bw-schema=MB:0=50"] {
+        update(&c, &[flag]).fails(&["Intel RDT"]);
+    }
+    if crate::runtime::is_tare() {
+        update(&c, &["--mem-bw-schema", "L3:0=f"]).fails(&["--mem-bw-schema"]);
+    }
+}
+
+#[test]
 fn what_does_not_run_is_refused() {
     let c = limited();
     c.kill("KILL").ok();
