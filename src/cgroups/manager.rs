@@ -310,7 +310,8 @@ mod tests {
         assert!(line.starts_with("linux.resources.pids: "), "{line}");
         let mut explicit = place(&Wanted::at(Kind::Cgroupfs, Some(Path::new("/tare-test-nobody")), id)).unwrap();
         let line = one_line(&explicit.create(None).unwrap_err());
-        assert!(line.starts_with("linux.cgroupsPath: mkdir ") && line.ends_with("Permission denied"), "{line}");
+        let expected = "linux.cgroupsPath: unable to apply cgroup configuration: permission denied: mkdir ";
+        assert!(line.starts_with(expected) && line.ends_with("Permission denied"), "{line}");
         let mut limiting = place(&Wanted::at(Kind::Cgroupfs, None, id)).unwrap();
         assert!(limiting.create(Some(&limited)).and_then(|()| limiting.apply(&limited)).is_err());
     }

@@ -94,7 +94,7 @@ impl V1 {
         resources: Option<&LinuxResources>,
         made: &mut Vec<PathBuf>,
     ) -> Result<()> {
-        let new = tree::make(dir, made).context("linux.cgroupsPath")?;
+        let new = tree::make(dir, made).map_err(v2::unable_to_apply).context("linux.cgroupsPath")?;
         if !new {
             match controller {
                 "devices" => self.refuse_occupied(dir),
@@ -130,6 +130,9 @@ impl V1 {
             }
         }
         self.placement.paths.retain(|_, dir| !denied.contains(dir));
+        if self.placement.paths.is_empty() {
+            v2::say_unlimited();
+        }
         Ok(())
     }
 

@@ -35,6 +35,19 @@ pub(super) fn no_permission(error: &Error) -> bool {
     matches!(errno(error), Some(Errno::EPERM | Errno::EACCES | Errno::EROFS)) && is_rootless()
 }
 
+/// The words that callers know from runc, for who asked for a place where nothing may be made.
+pub(super) fn unable_to_apply(error: Error) -> Error {
+    if no_permission(&error) {
+        return error.context("unable to apply cgroup configuration: permission denied");
+    }
+    error
+}
+
+/// For an ordinary user without a cgroup of their own: who wants no limits gets none.
+pub(super) fn say_unlimited() {
+    log::warn!("linux.cgroupsPath: no permission to make a cgroup: nothing limits or counts the container");
+}
+
 /// A descriptor of a cgroup's directory, for clone3 and bpf.
 pub(super) fn open_dir(dir: &Path) -> Result<OwnedFd> {
     open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
@@ -180,12 +193,13 @@ impl Manager for V2 {
         let Err(error) = self.make(dir, resources, &mut made) else { return Ok(()) };
         tree::unmake(&made);
         if self.explicit || !no_permission(&error) {
-            return Err(error.context("linux.cgroupsPath"));
+            return Err(unable_to_apply(error).context("linux.cgroupsPath"));
         }
         if let Some(property) = resources.and_then(check::limited) {
             let why = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
             return Err(error.context(why).context(property));
         }
+        say_unlimited();
         self.placement.paths.clear();
         Ok(())
     }
