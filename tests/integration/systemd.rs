@@ -176,6 +176,17 @@ fn a_bad_annotation_is_refused() {
 }
 
 #[test]
+fn a_unit_that_cannot_be_started_is_named_and_nothing_is_left() {
+    need_systemd!();
+    let mut c = Container::sleeping();
+    let unit = scope(&mut c, "");
+    c.config["annotations"] = json!({ "org.systemd.property.Requires": "['tt-no-such-thing.service']" });
+    c.create().fails(&[&unit]);
+    assert_eq!(property(&unit, "ActiveState"), "inactive");
+    c.assert_nothing_left();
+}
+
+#[test]
 fn a_path_of_another_form_is_refused() {
     need_systemd!();
     for path in ["/system.slice/x", "a:b", "no-slice:x:y", "a.slice:x:y.slice"] {

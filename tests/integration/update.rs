@@ -135,6 +135,19 @@ fn a_refusal_takes_back_what_was_never_configured() {
 }
 
 #[test]
+fn a_limit_below_the_use_is_refused_where_that_is_asked_for() {
+    only_tare!("runc 1.1 does not know checkBeforeUpdate");
+    let c = limited();
+    let resources = c.beside("resources.json");
+    // On v1 the kernel refuses by itself what it cannot reclaim, on v2 it would kill.
+    let tiny = json!({ "memory": { "limit": 4096, "checkBeforeUpdate": true } });
+    fs::write(&resources, tiny.to_string()).expect("write");
+    c.call(&["update", "--resources", resources.to_str().expect("text"), &c.id])
+        .fails(&["linux.resources.memory.limit"]);
+    assert_eq!(c.status(), "running");
+}
+
+#[test]
 fn devices_stay_as_they_are() {
     if !has_v1("devices") {
         skip!("the v1 devices controller is not here");
