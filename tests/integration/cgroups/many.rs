@@ -98,10 +98,10 @@ fn no_more_programs(before: Option<usize>, count: usize) {
 }
 
 #[test]
-fn two_dozen_at_once_leave_no_cgroup_and_no_program() {
+fn sixteen_at_once_leave_no_cgroup_and_no_program() {
     let many = Many::new();
     let before = programs();
-    let count = if is_tare() { 24 } else { 6 };
+    let count = if is_tare() { 16 } else { 6 };
     many.at_once(count);
     many.assert_nothing_left();
     no_more_programs(before, count);
