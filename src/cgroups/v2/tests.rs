@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::os::fd::AsFd;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use super::*;
 use crate::cgroups::layout::{Layout, layout, unified};
@@ -47,10 +48,14 @@ impl Own {
     }
 
     fn run(&mut self, script: &str) -> i32 {
-        let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        // It begins when it is inside.
+        let script = format!("read go; {script}");
+        let mut child = Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut go = child.stdin.take().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         self.children.push(child);
         self.manager.attach(pid).unwrap();
+        go.write_all(b"go\n").unwrap();
         pid
     }
 }
@@ -173,6 +178,6 @@ fn the_device_filter_holds_and_is_replaced_by_the_next() {
     assert_eq!((first.len(), second.len()), (1, 1));
     assert_ne!(first, second);
     // /dev/kmsg is 1:11, which no default rule allows.
-    own.run("sleep 0.2; echo > /dev/null && ! (head -c 1 /dev/kmsg) 2>/dev/null");
+    own.run("echo > /dev/null && ! (head -c 1 /dev/kmsg) 2>/dev/null");
     assert!(own.children[0].wait().unwrap().success());
 }
