@@ -50,6 +50,9 @@ pub fn below(placement: &Placement, below: &Below, init: i32) -> Result<Placemen
         }
         return Ok(placement);
     }
+    if placement.paths.is_empty() {
+        bail!("--cgroup: the container has no cgroup");
+    }
     let bases = placement.paths.clone();
     for (controller, sub) in &below.0 {
         if controller.is_empty() {
@@ -147,6 +150,13 @@ mod tests {
             let line = one_line(&places(args).unwrap_err());
             assert!(line.ends_with(said) || line.contains(said), "{args:?}: {line}");
         }
+    }
+
+    #[test]
+    fn below_no_cgroup_there_is_none() {
+        let none = Placement { kind: Kind::Disabled, paths: BTreeMap::new(), unit: None };
+        assert_eq!(below(&none, &Below::default(), 1).unwrap(), none);
+        assert!(below(&none, &parsed(&["x"]).unwrap(), 1).is_err());
     }
 
     #[test]

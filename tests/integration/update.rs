@@ -195,6 +195,7 @@ fn a_memory_limit_is_lifted_with_the_one_that_includes_swap() {
 
 #[test]
 fn an_idle_cgroup_wakes_up_with_its_shares() {
+    only_tare!("runc 1.1 does not know --cpu-idle");
     if !has_v1("cpu") {
         skip!("the v1 cpu controller is not here");
     }
