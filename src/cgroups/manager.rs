@@ -112,7 +112,10 @@ pub trait Manager {
     /// unless init has to mount a block device that the rules deny.
     fn apply_devices(&self, resources: &LinuxResources) -> Result<()>;
 
-    /// `linux.resources` without the devices, for `update`.
+    /// `linux.resources` without the devices. On failure what was written stays.
+    fn limit(&self, resources: &LinuxResources) -> Result<()>;
+
+    /// The same for a container that runs, all or nothing: if one value is refused, all are what they were before.
     fn update(&self, resources: &LinuxResources) -> Result<()>;
 
     /// All processes in the cgroup and below.
@@ -221,18 +224,21 @@ impl Manager for NoCgroup {
         Ok(())
     }
     fn apply(&self, resources: &LinuxResources) -> Result<()> {
-        self.update(resources)
+        self.limit(resources)
     }
     // Every caller that runs containers without a cgroup still sends the default device rules: there is nobody to
     // enforce them, as with runc's rootless containers.
     fn apply_devices(&self, _: &LinuxResources) -> Result<()> {
         Ok(())
     }
-    fn update(&self, resources: &LinuxResources) -> Result<()> {
+    fn limit(&self, resources: &LinuxResources) -> Result<()> {
         match check::limited(resources) {
             Some(property) => bail!("{property}: the container has no cgroup that could limit it"),
             None => Ok(()),
         }
+    }
+    fn update(&self, resources: &LinuxResources) -> Result<()> {
+        self.limit(resources)
     }
     fn pids(&self) -> Result<Vec<i32>> {
         Ok(Vec::new())
@@ -304,7 +310,8 @@ mod tests {
         assert!(line.starts_with("linux.resources.pids: "), "{line}");
         let mut explicit = place(&Wanted::at(Kind::Cgroupfs, Some(Path::new("/tare-test-nobody")), id)).unwrap();
         let line = one_line(&explicit.create(None).unwrap_err());
-        assert!(line.starts_with("linux.cgroupsPath: mkdir ") && line.ends_with("Permission denied"), "{line}");
+        let expected = "linux.cgroupsPath: unable to apply cgroup configuration: permission denied: mkdir ";
+        assert!(line.starts_with(expected) && line.ends_with("Permission denied"), "{line}");
         let mut limiting = place(&Wanted::at(Kind::Cgroupfs, None, id)).unwrap();
         assert!(limiting.create(Some(&limited)).and_then(|()| limiting.apply(&limited)).is_err());
     }

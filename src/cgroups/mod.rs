@@ -4,6 +4,7 @@
 //! beside it) or v2, and on v2 with or without systemd. What differs lives in [`v1`], [`v2`] and [`systemd`], a file a
 //! controller; what they share is here.
 
+mod below;
 mod check;
 mod device_rules;
 mod file;
@@ -12,6 +13,7 @@ mod manager;
 mod oom;
 mod path;
 mod reading;
+mod snapshot;
 pub mod stats;
 mod systemd;
 mod tree;
@@ -19,6 +21,7 @@ mod v1;
 mod v2;
 mod wanted;
 
+pub use below::{Below, below};
 pub use check::check;
 pub use device_rules::deny_by_default;
 pub use layout::{Hierarchy, Layout, layout, unified};

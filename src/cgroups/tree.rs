@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -122,12 +122,18 @@ pub(super) fn kill_all(dir: &Path) -> Result<()> {
     Err(Error::msg(format!("{} still gets new processes after {ROUNDS} rounds of SIGKILL", dir.display())))
 }
 
+/// How long killed processes may take to leave: each has to be given processor time to die, of which there may be little.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Removes a cgroup and those below it. A process that was killed leaves its cgroup a moment after its parent has seen
-/// it end: EBUSY is tried again, for 1.6 s in all.
+/// it end: EBUSY is tried again.
 pub(super) fn remove(dir: &Path) -> Result<()> {
-    const TRIES: u32 = 14;
-    let mut pause = Duration::from_micros(100);
-    for attempt in 0..=TRIES {
+    remove_until(dir, Instant::now() + PATIENCE)
+}
+
+fn remove_until(dir: &Path, end: Instant) -> Result<()> {
+    let mut pause = Duration::ZERO;
+    loop {
         let error = match fs::remove_dir(dir) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -135,17 +141,14 @@ pub(super) fn remove(dir: &Path) -> Result<()> {
         };
         // EBUSY means sub-cgroups or processes. A read-only mount says EROFS of a directory that is not there, too.
         match children(dir) {
-            Ok(children) => children.iter().try_for_each(|child| remove(child))?,
+            Ok(children) => children.iter().try_for_each(|child| remove_until(child, end))?,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error).with_context(|| format!("list {}", dir.display())),
         }
-        if error.raw_os_error() != Some(Errno::EBUSY as i32) || attempt == TRIES {
+        if error.raw_os_error() != Some(Errno::EBUSY as i32) || Instant::now() > end {
             return Err(error).with_context(|| format!("rmdir {}", dir.display()));
         }
-        if attempt > 0 {
-            sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(400));
-        }
+        sleep(pause); // the first time not at all: what was below may have been all
+        pause = (pause * 2).clamp(Duration::from_micros(100), Duration::from_millis(50));
     }
-    Ok(())
 }

@@ -88,7 +88,7 @@ pub enum Command {
     /// Create and start a container, and stay with it until it ends
     Run(Run),
     /// Run a further program in a container
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// Stop all processes of a container for a while
     Pause(Id),
     /// Let the processes of a paused container go on
@@ -227,6 +227,9 @@ pub struct Exec {
     /// Pass this many descriptors after standard error on to the program
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
+    /// Run the program in an existing cgroup below the container's own (may be given several times on cgroup v1)
+    #[arg(long, value_name = "[CONTROLLER[,...]:]PATH")]
+    pub cgroup: Vec<String>,
     /// Run the program in a paused container too, where it waits
     #[arg(long)]
     pub ignore_paused: bool,
@@ -331,6 +334,12 @@ pub struct Update {
     /// How many processes there may be; -1: no limit
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub pids_limit: Option<i64>,
+    /// Share of the last-level cache, as L3:0=f (Intel RDT)
+    #[arg(long, value_name = "SCHEMA")]
+    pub l3_cache_schema: Option<String>,
+    /// Share of the memory bandwidth, as MB:0=50 (Intel RDT)
+    #[arg(long, value_name = "SCHEMA")]
+    pub mem_bw_schema: Option<String>,
     /// The container's id
     #[arg(value_name = "CONTAINER")]
     pub id: String,

@@ -9,6 +9,7 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Sp
 
 use super::cli;
 use super::create::preserved_fds;
+use crate::cgroups::Below;
 use crate::config;
 use crate::error::{Context as _, Result, bail, ensure};
 use crate::parent::exec::{Options, exec};
@@ -34,6 +35,7 @@ fn start(root: PathBuf, args: cli::Exec) -> Result<i32> {
     let options = Options {
         root,
         process: process_of(&args, &spec)?,
+        cgroup: Below::parse(&args.cgroup)?,
         preserved_fds: preserved_fds(args.preserve_fds)?,
         pid_file: args.pid_file,
         console_socket: args.console_socket,
@@ -177,7 +179,7 @@ mod tests {
     fn flags(flags: &[&str]) -> cli::Exec {
         let args = ["tare", "exec"].iter().chain(flags).chain(&["x", "sh", "-c", "true"]);
         match cli::Cli::try_parse_from(args).unwrap().command {
-            Some(cli::Command::Exec(args)) => args,
+            Some(cli::Command::Exec(args)) => *args,
             other => panic!("{other:?}"),
         }
     }

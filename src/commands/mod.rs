@@ -69,7 +69,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
         }
         Some(Command::Exec(args)) => {
             sealed_exe::ensure_sealed()?;
-            exec::run(root, args)
+            exec::run(root, *args)
         }
         Some(Command::Start(args)) => start::run(&root, &args.id).map(|()| 0),
         Some(Command::Pause(args)) => pause::run(&root, &args.id).map(|()| 0),

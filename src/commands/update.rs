@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::cli;
 use crate::cgroups;
-use crate::error::{Context as _, Result, anyhow, bail, ensure, one_line};
+use crate::error::{Context as _, Result, anyhow, bail, ensure};
+use crate::linux::intel_rdt;
 use crate::state::{Container, Status};
 
 /// Changes the limits of a container. Those that are not named stay; if the kernel refuses one, all are as before.
@@ -24,13 +25,12 @@ pub fn run(root: &Path, args: &cli::Update) -> Result<()> {
     let mut new = old.clone();
     merge(&mut new, &lift_swap(asked(args)?));
     let new: LinuxResources = serde_json::from_value(new).context("linux.resources")?;
-    let cgroup = cgroups::reopen(&record.cgroup)?;
-    if let Err(error) = cgroup.update(&new) {
-        if let Err(again) = cgroup.update(&record.resources) {
-            log::warn!("take the update back: {}", one_line(&again));
-        }
-        return Err(error);
+    let rdt = intel_rdt::update(&record, args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref())?;
+    let changed = cgroups::reopen(&record.cgroup)?.update(&new);
+    if let (Err(_), Some(rdt)) = (&changed, &rdt) {
+        rdt.take_back();
     }
+    changed?;
     record.resources = new;
     container.save(&record)
 }

@@ -2,6 +2,7 @@
 //! Technology: shares of the last-level cache and of the memory bandwidth).
 
 mod stats;
+mod update;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use crate::mounts::mountinfo::Line;
 use crate::state::Record;
 
 pub use stats::{Stats, stats};
+pub use update::{Update, update};
 
 /// Where the kernel has a directory for the filesystem.
 const USUAL_PLACE: &str = "/sys/fs/resctrl";

@@ -165,7 +165,7 @@ pub fn create(options: &Options) -> Result<Created> {
     drop(entry);
 
     // Init mounts meanwhile; the limits are there before any hook, and before the program.
-    cgroup.update(&resources)?;
+    cgroup.limit(&resources)?;
     let hooks = bundle.spec.hooks().as_ref();
     undo.hooks = hooks;
     let console_socket = options.console_socket.as_deref();

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::close;
@@ -11,8 +12,8 @@ use oci_spec::runtime::{Process, Spec};
 
 use super::serve::{Service, hand_over_pidfd};
 use super::spawn::{self, spawn, spawn_by_way};
-use crate::cgroups::{self, Entry};
-use crate::error::{Context as _, Result, bail};
+use crate::cgroups::{self, Below, Entry};
+use crate::error::{Context as _, Result, bail, errno};
 use crate::init::exec::Exec;
 use crate::init::program::Launch;
 use crate::linux::{intel_rdt, memory_policy, namespaces, personality};
@@ -21,6 +22,9 @@ use crate::process::{self, exec_cpu_affinity, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::state::{Container, Record, Status, pid_file};
 use crate::sys::fd::{pidfd_open, pidfd_send_signal};
+
+/// Callers know runc's words.
+const NO_ENTRY: &str = "error adding pid of the program to cgroups";
 
 /// What the command line says of the program.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub struct Options {
     pub detached: bool,
     /// `--ignore-paused`
     pub ignore_paused: bool,
+    /// `--cgroup`
+    pub cgroup: Below,
     /// `--preserve-fds`
     pub preserved_fds: Passed,
 }
@@ -67,7 +73,8 @@ pub fn exec(
     let namespaces = namespaces::flags(&record.namespaces);
 
     let (channel, far_end) = protocol::pair()?;
-    let entry = cgroup.entry()?;
+    let place = cgroups::reopen(&cgroups::below(&record.cgroup, &options.cgroup, record.init_process_pid)?)?;
+    let entry = place.entry().context(NO_ENTRY)?;
     exec_cpu_affinity::apply_initial(process)?;
     let user_namespace = namespaces.contains(CloneFlags::CLONE_NEWUSER);
     let by_way = namespaces::by_way_of(namespaces);
@@ -86,15 +93,20 @@ pub fn exec(
         Exec { launch, id: &record.id, init: &init, namespaces: namespaces - by_way, rootfs, cgroup: &entry }.run()
     };
     let spawned = if by_way.is_empty() {
-        namespaces::for_child_of(&init, namespaces, || spawn(CloneFlags::empty(), &entry, || story(far_end)))?
+        namespaces::for_child_of(&init, namespaces, || spawn(CloneFlags::empty(), &entry, || story(far_end)))
     } else {
         let enter = || {
             oom_score_adj::bequeath(process)?;
             namespaces::hide()?;
             setns(&init, by_way).context("join the container's namespaces").map(|()| CloneFlags::empty())
         };
-        spawn_by_way(enter, (&entry, cgroup.as_ref()), (&channel, far_end), story)?
+        spawn_by_way(enter, (&entry, cgroup.as_ref()), (&channel, far_end), story)
     };
+    // What the cgroup says of a program that is born in it: it has controllers enabled for its children.
+    let spawned = spawned.map_err(|error| match errno(&error) {
+        Some(Errno::EBUSY) => error.context(NO_ENTRY),
+        _ => error,
+    })?;
     let adopted = matches!(entry, Entry::Adopted);
     drop(entry);
 
@@ -103,7 +115,7 @@ pub fn exec(
             oom_score_adj::apply(process, spawned.pid)?;
         }
         if adopted {
-            cgroup.attach(spawned.pid)?;
+            place.attach(spawned.pid).context(NO_ENTRY)?;
             channel.send(ToInit::Placed)?;
         }
         intel_rdt::join(record, spawned.pid)?;

@@ -59,6 +59,13 @@ pub fn v1_dir(pid: i32, controller: &str) -> PathBuf {
     hierarchy.mount.join(path.trim_start_matches('/'))
 }
 
+/// The directory of a process's cgroup where cgroup v2 is the only hierarchy.
+#[track_caller]
+pub fn v2_dir(pid: i32) -> PathBuf {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("read the process's cgroup");
+    Path::new("/sys/fs/cgroup").join(text.trim().trim_start_matches("0::/"))
+}
+
 /// The cgroups with `mark` in their path, children before parents.
 pub fn named(mark: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();

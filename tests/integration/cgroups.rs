@@ -28,6 +28,10 @@ macro_rules! need_v2 {
     };
 }
 
+mod below;
+mod effect;
+mod many;
+
 /// What the program reads and does in its own cgroup, as root of a user namespace.
 fn as_root_inside(options: serde_json::Value) -> Container {
     let mut c = mapped(

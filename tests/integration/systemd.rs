@@ -1,11 +1,11 @@
 //! `--systemd-cgroup`: the container's cgroup is a scope of systemd's, with its limits as properties.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
 
+use crate::cgroup_tree::v2_dir;
 use crate::container::Container;
 use crate::runtime::{by_systemd, only_tare, skip};
 
@@ -37,18 +37,13 @@ fn scope(c: &mut Container, slice: &str) -> String {
     format!("tt-{}.scope", c.id)
 }
 
-fn own_cgroup(pid: i32) -> PathBuf {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("read");
-    Path::new("/sys/fs/cgroup").join(text.trim().trim_start_matches("0::/"))
-}
-
 #[test]
 fn a_container_is_a_delegated_scope_in_the_slice() {
     need_systemd!();
     let mut c = Container::sleeping();
     let unit = scope(&mut c, "tt-inner.slice");
     c.launch();
-    assert!(own_cgroup(c.pid()).ends_with(format!("tt.slice/tt-inner.slice/{unit}")), "{:?}", own_cgroup(c.pid()));
+    assert!(v2_dir(c.pid()).ends_with(format!("tt.slice/tt-inner.slice/{unit}")), "{:?}", v2_dir(c.pid()));
     assert_eq!(property(&unit, "ActiveState"), "active");
     assert_eq!(property(&unit, "Delegate"), "yes");
     assert_eq!(property(&unit, "Slice"), "tt-inner.slice");
@@ -64,7 +59,7 @@ fn without_a_path_it_is_in_the_managers_own_slice() {
     let c = Container::sleeping();
     c.create().ok();
     let slice = if nix::unistd::geteuid().is_root() { "system.slice" } else { "user.slice" };
-    let dir = own_cgroup(c.pid());
+    let dir = v2_dir(c.pid());
     assert!(dir.parent().is_some_and(|parent| parent.ends_with(slice)), "{dir:?}");
     assert!(dir.file_name().is_some_and(|name| name.to_string_lossy().ends_with(&format!("-{}.scope", c.id))));
 }
@@ -81,7 +76,7 @@ fn limits_are_properties_and_files() {
         "unified": { "memory.high": "50331648" }
     });
     c.launch();
-    let dir = own_cgroup(c.pid());
+    let dir = v2_dir(c.pid());
     let properties = [
         ("MemoryMax", "67108864", "memory.max", "67108864"),
         ("MemoryLow", "33554432", "memory.low", "33554432"),
@@ -118,7 +113,7 @@ fn an_update_that_the_kernel_refuses_is_taken_back_from_the_unit_too() {
     c.launch();
     c.call(&["update", "--pids-limit", "25", "--cpuset-cpus", "4095", &c.id]).code(1);
     assert_eq!(property(&unit, "TasksMax"), "20");
-    assert_eq!(fs::read_to_string(own_cgroup(c.pid()).join("pids.max")).expect("read").trim(), "20");
+    assert_eq!(fs::read_to_string(v2_dir(c.pid()).join("pids.max")).expect("read").trim(), "20");
 }
 
 #[test]
@@ -178,6 +173,17 @@ fn a_bad_annotation_is_refused() {
         c.create().fails(&[said]);
         c.assert_nothing_left();
     }
+}
+
+#[test]
+fn a_unit_that_cannot_be_started_is_named_and_nothing_is_left() {
+    need_systemd!();
+    let mut c = Container::sleeping();
+    let unit = scope(&mut c, "");
+    c.config["annotations"] = json!({ "org.systemd.property.Requires": "['tt-no-such-thing.service']" });
+    c.create().fails(&[&unit]);
+    assert_eq!(property(&unit, "ActiveState"), "inactive");
+    c.assert_nothing_left();
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::cgroup_tree::{has_v1, v1_dir};
+use crate::cgroup_tree::{has_v1, v1_dir, v2_dir};
 use crate::container::Container;
-use crate::runtime::skip;
+use crate::runtime::{need_root, only_tare, skip};
 
 /// A running container with limits, and what a file of its v1 cgroup says.
 fn limited() -> Container {
@@ -71,6 +71,82 @@ fn a_limit_that_is_refused_changes_nothing() {
     assert_eq!(value(&c, "memory", "memory.limit_in_bytes"), (64 << 20).to_string());
 }
 
+/// Values that no configuration named, and one at the end of the order that no kernel accepts.
+#[test]
+fn a_refusal_takes_back_what_was_never_configured() {
+    only_tare!("runc leaves what was set before the failure");
+    need_root!("an ordinary user's systemd does not delegate the processors and I/O");
+    let c = limited();
+    let v1 = has_v1("memory");
+    let files: &[(&str, &str)] = if v1 {
+        &[
+            ("memory", "memory.limit_in_bytes"),
+            ("memory", "memory.memsw.limit_in_bytes"),
+            ("memory", "memory.soft_limit_in_bytes"),
+            ("cpu", "cpu.shares"),
+            ("cpu", "cpu.cfs_quota_us"),
+            ("cpu", "cpu.cfs_period_us"),
+            ("cpuset", "cpuset.cpus"),
+            ("pids", "pids.max"),
+        ]
+    } else {
+        &[
+            "memory.max",
+            "memory.swap.max",
+            "memory.low",
+            "memory.high",
+            "cpu.weight",
+            "cpu.max",
+            "cpuset.cpus",
+            "pids.max",
+        ]
+        .map(|file| ("", file))
+    };
+    let values = || {
+        let text = |(controller, file): &(&str, &str)| {
+            let dir = if v1 { v1_dir(c.pid(), controller) } else { v2_dir(c.pid()) };
+            fs::read_to_string(dir.join(file)).ok()
+        };
+        files.iter().map(text).collect::<Vec<_>>()
+    };
+    let before = values();
+    let mut asked = json!({
+        "memory": { "limit": 48 << 20, "reservation": 16 << 20, "swap": 96 << 20 },
+        "cpu": { "shares": 300, "quota": 30_000, "period": 60_000, "cpus": "0" },
+        "pids": { "limit": 30 }
+    });
+    let resources = c.beside("resources.json");
+    let update = |asked: &serde_json::Value| {
+        fs::write(&resources, asked.to_string()).expect("write");
+        c.call(&["update", "--resources", resources.to_str().expect("text"), &c.id])
+    };
+    let good = asked.clone();
+    if v1 {
+        asked["blockIO"] = json!({ "throttleReadBpsDevice": [{ "major": 4000, "minor": 0, "rate": 600 }] });
+        update(&asked).fails(&["throttleReadBpsDevice", "4000:0"]);
+    } else {
+        asked["unified"] = json!({ "memory.high": "40000000", "memory.nonsense": "1" });
+        update(&asked).fails(&["memory.nonsense"]);
+    }
+    assert_eq!(values(), before);
+    update(&good).ok();
+    let changed = values().iter().zip(&before).filter(|(new, old)| new != old).count();
+    assert!(changed >= 4, "{changed} of {files:?}");
+}
+
+#[test]
+fn a_limit_below_the_use_is_refused_where_that_is_asked_for() {
+    only_tare!("runc 1.1 does not know checkBeforeUpdate");
+    let c = limited();
+    let resources = c.beside("resources.json");
+    // On v1 the kernel refuses by itself what it cannot reclaim, on v2 it would kill.
+    let tiny = json!({ "memory": { "limit": 4096, "checkBeforeUpdate": true } });
+    fs::write(&resources, tiny.to_string()).expect("write");
+    c.call(&["update", "--resources", resources.to_str().expect("text"), &c.id])
+        .fails(&["linux.resources.memory.limit"]);
+    assert_eq!(c.status(), "running");
+}
+
 #[test]
 fn devices_stay_as_they_are() {
     if !has_v1("devices") {
@@ -80,6 +156,17 @@ fn devices_stay_as_they_are() {
     let before = value(&c, "devices", "devices.list");
     update(&c, &["--memory", "40M"]).ok();
     assert_eq!(value(&c, "devices", "devices.list"), before);
+}
+
+#[test]
+fn a_share_of_the_cache_needs_a_container_that_has_one() {
+    let c = limited();
+    for flag in ["--l3-cache-schema=L3:0=f", "--mem-bw-schema=MB:0=50"] {
+        update(&c, &[flag]).fails(&["Intel RDT"]);
+    }
+    if crate::runtime::is_tare() {
+        update(&c, &["--mem-bw-schema", "L3:0=f"]).fails(&["--mem-bw-schema"]);
+    }
 }
 
 #[test]
@@ -108,6 +195,7 @@ fn a_memory_limit_is_lifted_with_the_one_that_includes_swap() {
 
 #[test]
 fn an_idle_cgroup_wakes_up_with_its_shares() {
+    only_tare!("runc 1.1 does not know --cpu-idle");
     if !has_v1("cpu") {
         skip!("the v1 cpu controller is not here");
     }

@@ -60,6 +60,10 @@ pub(super) struct Bus {
     /// connection delivers all, and saves a hop.
     daemon: bool,
     signals: VecDeque<Message>,
+    /// For how long it waits.
+    patience: Duration,
+    /// It did not answer in time: nobody waits for it again, to clean up for one.
+    silent: bool,
 }
 
 impl Bus {
@@ -72,10 +76,10 @@ impl Bus {
                 (runtime.as_ref().map(|dir| dir.join("systemd/private")), user_bus(runtime.as_deref())?)
             }
         };
-        if let Some(Ok(bus)) = direct.map(|path| Self::open(&path, false)) {
+        if let Some(Ok(bus)) = direct.map(|path| Self::open(&path, false, PATIENCE)) {
             return Ok(bus);
         }
-        let mut bus = Self::open(&bus, true).with_context(|| match session {
+        let mut bus = Self::open(&bus, true, PATIENCE).with_context(|| match session {
             Session::System => "--systemd-cgroup: no connection to systemd".to_owned(),
             Session::User => {
                 "--systemd-cgroup: no connection to the user's systemd (is dbus-user-session installed?)".to_owned()
@@ -85,12 +89,12 @@ impl Bus {
         Ok(bus)
     }
 
-    fn open(path: &Path, daemon: bool) -> Result<Self> {
+    pub(super) fn open(path: &Path, daemon: bool, patience: Duration) -> Result<Self> {
         let describe = || format!("connect to {}", path.display());
         let stream = UnixStream::connect(path).with_context(describe)?;
-        stream.set_read_timeout(Some(PATIENCE)).with_context(describe)?;
-        stream.set_write_timeout(Some(PATIENCE)).with_context(describe)?;
-        let mut bus = Self { stream, serial: 0, daemon, signals: VecDeque::new() };
+        stream.set_read_timeout(Some(patience)).with_context(describe)?;
+        stream.set_write_timeout(Some(patience)).with_context(describe)?;
+        let mut bus = Self { stream, serial: 0, daemon, signals: VecDeque::new(), patience, silent: false };
         bus.authenticate().with_context(describe)?;
         Ok(bus)
     }
@@ -163,11 +167,12 @@ impl Bus {
     }
 
     fn exchange(&mut self, method: &Method<'_>, signature: &str, body: Writer) -> Result<Message> {
+        ensure!(!self.silent, "it has not answered before");
         self.serial += 1;
         self.stream.write_all(&wire::call(self.serial, method, signature, &body.bytes))?;
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.patience;
         loop {
-            let message = self.receive(end)?;
+            let message = self.receive(end).inspect_err(|_| self.silent = true)?;
             match message.kind {
                 wire::SIGNAL => self.signals.push_back(message),
                 wire::RETURN if message.answers == self.serial => return Ok(message),
@@ -182,11 +187,11 @@ impl Bus {
 
     /// Waits until systemd has ended a job; returns its result, which is `done` if all went well.
     pub(super) fn job_result(&mut self, job: &str) -> Result<String> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.patience;
         loop {
             let signal = match self.signals.pop_front() {
                 Some(signal) => signal,
-                None => self.receive(end)?,
+                None => self.receive(end).with_context(|| format!("wait for the end of job {job}"))?,
             };
             if signal.kind != wire::SIGNAL || signal.member != "JobRemoved" {
                 continue;
@@ -212,7 +217,8 @@ impl Bus {
 
     /// Fills the buffer; systemd's other signals must not make the wait endless.
     fn read(&mut self, buffer: &mut [u8], end: Instant) -> Result<()> {
-        let late = || anyhow!("no answer in {} s", PATIENCE.as_secs());
+        let patience = self.patience;
+        let late = || anyhow!("no answer in {patience:?}");
         if Instant::now() > end {
             return Err(late());
         }

@@ -141,31 +141,42 @@ impl Manager for Systemd {
     }
 
     fn attach(&self, pid: i32) -> Result<()> {
-        let Some(start) = &self.start else { return self.with_bus(|bus| self.unit.attach(bus, pid)) };
+        let Some(start) = &self.start else {
+            let dir = self.placement().paths.get("").map_or(Path::new("/"), PathBuf::as_path);
+            return self.with_bus(|bus| self.unit.attach(bus, pid, dir));
+        };
         self.with_bus(|bus| self.unit.start(bus, pid, start)).context("linux.cgroupsPath")?;
         self.cgroup.adopt()
     }
 
     fn apply(&self, resources: &LinuxResources) -> Result<()> {
         self.apply_devices(resources)?;
-        self.update(resources)
+        self.limit(resources)
     }
 
     fn apply_devices(&self, resources: &LinuxResources) -> Result<()> {
         self.cgroup.apply_devices(resources)
     }
 
+    fn limit(&self, resources: &LinuxResources) -> Result<()> {
+        let mut resources = resources.clone();
+        properties::round_quota(&mut resources);
+        self.cgroup.limit(&resources)
+    }
+
+    /// The files first: who refuses a value is the kernel, while systemd takes all properties of a call or none. When it
+    /// writes the files of a property it may write others beside it, so that they are written once more.
     fn update(&self, resources: &LinuxResources) -> Result<()> {
         let mut resources = resources.clone();
         properties::round_quota(&mut resources);
-        if self.start.is_none() {
-            self.cgroup.check_usage(&resources)?;
-            let properties = properties::of(&resources, self.version(&resources)?)?;
-            if !properties.is_empty() {
-                self.with_bus(|bus| self.unit.set_properties(bus, &properties)).context("linux.resources")?;
+        let properties = properties::of(&resources, self.version(&resources)?)?;
+        self.cgroup.update_and(&resources, || {
+            if properties.is_empty() {
+                return Ok(());
             }
-        }
-        self.cgroup.update(&resources)
+            self.with_bus(|bus| self.unit.set_properties(bus, &properties)).context("linux.resources")?;
+            self.cgroup.limit(&resources)
+        })
     }
 
     fn pids(&self) -> Result<Vec<i32>> {
@@ -208,3 +219,6 @@ impl Manager for Systemd {
         self.cgroup.exists()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::bus::{Bus, is_refused};
 use super::wire::{Value, Writer};
-use crate::error::{Context as _, Result, bail, one_line};
+use crate::error::{Context as _, Result, anyhow, bail, one_line};
 
 /// A scope's name and the slice it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,13 +81,13 @@ impl Unit {
         body.properties(properties);
         body.array(8, |_| {}); // no auxiliary units
         let answer = bus.manager("StartTransientUnit", "ssa(sv)a(sa(sv))", body)?;
-        match bus.job_result(answer.body().text()?)?.as_str() {
-            "done" => Ok(()),
-            result => {
-                self.reset_failed(bus);
-                bail!("the job's result is {result:?}")
-            }
-        }
+        let error = match bus.job_result(answer.body().text()?) {
+            Ok(result) if result == "done" => return Ok(()),
+            Ok(result) => anyhow!("the job's result is {result:?} (journalctl --unit {} may say why)", self.name),
+            Err(error) => error,
+        };
+        self.reset_failed(bus);
+        Err(error)
     }
 
     /// Stops it and waits until it is gone; being gone already is as good.
@@ -125,14 +125,17 @@ impl Unit {
     }
 
     /// Moves a process in, which an ordinary user may not do across the border of what was delegated to them.
-    pub(super) fn attach(&self, bus: &mut Bus, pid: i32) -> Result<()> {
+    /// `dir` is its cgroup or one below it.
+    pub(super) fn attach(&self, bus: &mut Bus, pid: i32, dir: &Path) -> Result<()> {
+        let below = dir.iter().skip_while(|name| *name != self.name.as_str()).skip(1);
+        let below = Path::new("/").join(below.collect::<PathBuf>());
         let mut body = Writer::default();
         body.text(&self.name);
-        body.text("/");
+        body.text(&below.to_string_lossy());
         body.array(4, |writer| writer.u32(pid.unsigned_abs()));
         bus.manager("AttachProcessesToUnit", "ssau", body)
             .map(drop)
-            .with_context(|| format!("move process {pid} into unit {}", self.name))
+            .with_context(|| format!("move process {pid} into {} of unit {}", below.display(), self.name))
     }
 }
 

@@ -191,6 +191,28 @@ pub(super) fn call(serial: u32, method: &Method<'_>, signature: &str, body: &[u8
     writer.bytes
 }
 
+/// What systemd answers and signals, for tests that stand in for it.
+#[cfg(test)]
+pub(super) fn answer(kind: u8, fields: &[(u8, Value)], signature: &str, body: &[u8]) -> Vec<u8> {
+    let mut writer = Writer { bytes: vec![NATIVE, kind, 0, 1] };
+    writer.u32(body.len() as u32);
+    writer.u32(1);
+    writer.array(8, |writer| {
+        for (field, value) in fields {
+            writer.start_struct();
+            writer.bytes.push(*field);
+            writer.variant(value);
+        }
+        writer.start_struct();
+        writer.bytes.push(8);
+        writer.signature("g");
+        writer.signature(signature);
+    });
+    writer.align(8);
+    writer.bytes.extend(body);
+    writer.bytes
+}
+
 /// A message that was received.
 #[derive(Debug, Default)]
 pub(super) struct Message {

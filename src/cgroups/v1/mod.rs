@@ -22,7 +22,7 @@ use oci_spec::runtime::LinuxResources;
 use super::manager::{Entry, Manager, Placement};
 use super::oom::OomWatch;
 use super::stats::Stats;
-use super::{check, device_rules, file, tree, v2};
+use super::{check, device_rules, file, snapshot, tree, v2};
 use crate::error::{Context, Error, Result, bail};
 use crate::linux::uid_mappings::is_rootless;
 
@@ -94,7 +94,7 @@ impl V1 {
         resources: Option<&LinuxResources>,
         made: &mut Vec<PathBuf>,
     ) -> Result<()> {
-        let new = tree::make(dir, made).context("linux.cgroupsPath")?;
+        let new = tree::make(dir, made).map_err(v2::unable_to_apply).context("linux.cgroupsPath")?;
         if !new {
             match controller {
                 "devices" => self.refuse_occupied(dir),
@@ -130,6 +130,9 @@ impl V1 {
             }
         }
         self.placement.paths.retain(|_, dir| !denied.contains(dir));
+        if self.placement.paths.is_empty() {
+            v2::say_unlimited();
+        }
         Ok(())
     }
 
@@ -236,9 +239,14 @@ impl Manager for V1 {
         Ok(())
     }
 
-    fn update(&self, resources: &LinuxResources) -> Result<()> {
+    fn limit(&self, resources: &LinuxResources) -> Result<()> {
         check::check(resources)?;
         self.limits(resources)
+    }
+
+    fn update(&self, resources: &LinuxResources) -> Result<()> {
+        let before = snapshot::v1(|controller| self.dir(controller), resources);
+        self.limit(resources).inspect_err(|_| before.restore())
     }
 
     fn pids(&self) -> Result<Vec<i32>> {

@@ -36,12 +36,27 @@ impl Own {
         file::read(&self.manager.placement().paths[controller], file).unwrap().trim().to_owned()
     }
 
+    /// The script begins when it is in all hierarchies: what it starts before would be in some only, where nobody looks
+    /// for it.
     fn run(&mut self, script: &str) -> i32 {
-        let child = Command::new("sh").args(["-c", script]).stdout(Stdio::null()).spawn().unwrap();
+        let script = format!("read go; {script}");
+        let mut command = Command::new("sh");
+        let mut child = command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut go = child.stdin.take().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         self.children.push(child);
         self.manager.attach(pid).unwrap();
+        go.write_all(b"go\n").unwrap();
         pid
+    }
+
+    /// Waits until a script has started others.
+    fn wait_for_children(&self) {
+        let end = Instant::now() + std::time::Duration::from_secs(10);
+        while self.manager.pids().unwrap().len() <= 2 {
+            assert!(Instant::now() < end, "it starts nothing");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
     }
 }
 
@@ -202,7 +217,7 @@ fn pids_and_devices_hold_for_what_runs_inside() {
     apply(&own, r#"{"pids":{"limit":-1}}"#).unwrap();
     assert_eq!(own.text("pids", "pids.max"), "max");
     // /dev/kmsg is 1:11.
-    own.run("sleep 0.2; echo > /dev/null && ! (head -c 1 /dev/kmsg) 2>/dev/null");
+    own.run("echo > /dev/null && ! (head -c 1 /dev/kmsg) 2>/dev/null");
     assert!(own.children[0].wait().unwrap().success());
 }
 
@@ -210,8 +225,7 @@ fn pids_and_devices_hold_for_what_runs_inside() {
 fn kill_ends_what_forks_and_what_is_frozen() {
     let Some((mut own, _)) = Own::made("kill", "{}") else { return };
     own.run("while :; do sleep 5 & sleep 0.001; done");
-    std::thread::sleep(std::time::Duration::from_millis(60));
-    assert!(own.manager.pids().unwrap().len() > 2);
+    own.wait_for_children();
     own.manager.freeze(true).unwrap();
     assert!(own.manager.is_frozen().unwrap());
     own.manager.kill().unwrap();

@@ -51,17 +51,37 @@ pub(super) fn enable(root: &Path, dir: &Path, controllers: &str) -> Result<()> {
 
 /// Below a threaded cgroup, or one that has processes of its own beside enabled controllers, a new cgroup is invalid: it
 /// can be threaded, with the controllers that know threads (cpu, cpuset, pids), or not be used at all.
-pub(super) fn settle_type(dir: &Path, resources: Option<&LinuxResources>) -> Result<()> {
-    let text = file::read(dir, "cgroup.type")?;
-    let kind = text.trim();
-    if kind == "domain" {
+pub(super) fn settle_type(root: &Path, dir: &Path, resources: Option<&LinuxResources>) -> Result<()> {
+    let kind = kind(dir)?;
+    if kind == DOMAIN {
         return Ok(());
     }
     if let Some(property) = resources.and_then(needs_domain) {
         bail!("{property}: cannot enter cgroupv2 {:?} with domain controllers -- it is in {kind:?} mode", dir);
     }
-    if kind == "domain invalid" {
-        file::write(dir, "cgroup.type", "threaded")?;
+    if kind == INVALID {
+        make_threaded(root, dir)?;
+        // An ancestor that was invalid took none.
+        enable_all(root, dir)?;
+    }
+    Ok(())
+}
+
+const DOMAIN: &str = "domain";
+const INVALID: &str = "domain invalid";
+
+fn kind(dir: &Path) -> Result<String> {
+    Ok(file::read(dir, "cgroup.type")?.trim().to_owned())
+}
+
+/// From the outermost on: only below a valid cgroup can another one be.
+fn make_threaded(root: &Path, dir: &Path) -> Result<()> {
+    let mut above: Vec<_> = dir.ancestors().take_while(|ancestor| *ancestor != root).collect();
+    above.reverse();
+    for dir in above {
+        if kind(dir)? == INVALID {
+            file::write(dir, "cgroup.type", "threaded")?;
+        }
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ pub(in crate::cgroups) fn swap_alone(swap: i64, limit: i64) -> Result<Option<i64
 }
 
 /// `checkBeforeUpdate`: v2 would rather kill than refuse a limit below the usage. An unknown usage is no reason to fail.
-pub(super) fn check_usage(dir: &Path, memory: &LinuxMemory) -> Result<()> {
+fn check_usage(dir: &Path, memory: &LinuxMemory) -> Result<()> {
     if memory.check_before_update() != Some(true) {
         return Ok(());
     }

@@ -26,13 +26,26 @@ use super::file::{self, converted};
 use super::manager::{Entry, Manager, Placement};
 use super::oom::OomWatch;
 use super::stats::Stats;
-use super::{check, device_rules, tree, v1};
+use super::{check, device_rules, snapshot, tree, v1};
 use crate::error::{Context, Error, Result, bail, errno};
 use crate::linux::uid_mappings::is_rootless;
 
 /// Whether an error is a permission that an unprivileged user lacks, the read-only mount of a container included.
 pub(super) fn no_permission(error: &Error) -> bool {
     matches!(errno(error), Some(Errno::EPERM | Errno::EACCES | Errno::EROFS)) && is_rootless()
+}
+
+/// The words that callers know from runc, for who asked for a place where nothing may be made.
+pub(super) fn unable_to_apply(error: Error) -> Error {
+    if no_permission(&error) {
+        return error.context("unable to apply cgroup configuration: permission denied");
+    }
+    error
+}
+
+/// For an ordinary user without a cgroup of their own: who wants no limits gets none.
+pub(super) fn say_unlimited() {
+    log::warn!("linux.cgroupsPath: no permission to make a cgroup: nothing limits or counts the container");
 }
 
 /// A descriptor of a cgroup's directory, for clone3 and bpf.
@@ -99,7 +112,7 @@ impl V2 {
             self.check_unused()?;
         }
         controllers::enable_all(&self.root, dir)?;
-        controllers::settle_type(dir, resources)?;
+        controllers::settle_type(&self.root, dir, resources)?;
         self.set_owner(dir)
     }
 
@@ -110,12 +123,14 @@ impl V2 {
         self.set_owner(dir)
     }
 
-    /// `memory.checkBeforeUpdate`, for who passes the limits on before they are written here.
-    pub(super) fn check_usage(&self, resources: &LinuxResources) -> Result<()> {
-        match (self.dir(), resources.memory()) {
-            (Some(dir), Some(memory)) => memory::check_usage(dir, memory),
-            _ => Ok(()),
+    /// [`Manager::update`], and what else may refuse the new values: then, too, the files are what they were before.
+    pub(super) fn update_and(&self, resources: &LinuxResources, also: impl FnOnce() -> Result<()>) -> Result<()> {
+        let before = self.dir().map(|dir| snapshot::v2(dir, resources));
+        let changed = self.limit(resources).and_then(|()| also());
+        if let (Err(_), Some(before)) = (&changed, before) {
+            before.restore();
         }
+        changed
     }
 
     fn limits(&self, resources: &LinuxResources) -> Result<()> {
@@ -178,12 +193,13 @@ impl Manager for V2 {
         let Err(error) = self.make(dir, resources, &mut made) else { return Ok(()) };
         tree::unmake(&made);
         if self.explicit || !no_permission(&error) {
-            return Err(error.context("linux.cgroupsPath"));
+            return Err(unable_to_apply(error).context("linux.cgroupsPath"));
         }
         if let Some(property) = resources.and_then(check::limited) {
             let why = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
             return Err(error.context(why).context(property));
         }
+        say_unlimited();
         self.placement.paths.clear();
         Ok(())
     }
@@ -217,9 +233,13 @@ impl Manager for V2 {
         Ok(())
     }
 
-    fn update(&self, resources: &LinuxResources) -> Result<()> {
+    fn limit(&self, resources: &LinuxResources) -> Result<()> {
         check::check(resources)?;
         self.limits(resources)
+    }
+
+    fn update(&self, resources: &LinuxResources) -> Result<()> {
+        self.update_and(resources, || Ok(()))
     }
 
     fn pids(&self) -> Result<Vec<i32>> {

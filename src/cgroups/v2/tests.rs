@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::os::fd::AsFd;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use super::*;
 use crate::cgroups::layout::{Layout, layout, unified};
@@ -47,10 +48,14 @@ impl Own {
     }
 
     fn run(&mut self, script: &str) -> i32 {
-        let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        // It begins when it is inside.
+        let script = format!("read go; {script}");
+        let mut child = Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut go = child.stdin.take().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         self.children.push(child);
         self.manager.attach(pid).unwrap();
+        go.write_all(b"go\n").unwrap();
         pid
     }
 }
@@ -106,6 +111,33 @@ fn a_frozen_cgroup_is_refused() {
 }
 
 #[test]
+fn below_a_threaded_cgroup_it_is_threaded_or_refused() {
+    let Some(mut own) = Own::place("threaded") else { return };
+    let root = own.manager.root.clone();
+    let threaded = root.join("threaded");
+    std::fs::create_dir(&threaded).unwrap();
+    file::write(&threaded, "cgroup.type", "threaded").unwrap();
+    // Two of them at once: below an invalid one nothing can be enabled, nor made valid.
+    let dir = root.join("a/b");
+    own.manager.placement.paths.insert(String::new(), dir.clone());
+    let kind = |dir: &Path| file::read(dir, "cgroup.type").unwrap();
+    let limited = serde_json::from_str(r#"{"memory":{"limit":8388608}}"#).unwrap();
+    let line = one_line(&own.manager.create(Some(&limited)).unwrap_err());
+    assert!(line.contains("linux.resources.memory: cannot enter cgroupv2") && !root.join("a").exists(), "{line}");
+    own.manager.create(None).unwrap();
+    assert_eq!([kind(&root), kind(&root.join("a")), kind(&dir)], ["domain threaded\n", "threaded\n", "threaded\n"]);
+    let pid = own.run("while :; do sleep 5 & sleep 0.001; done");
+    assert!(own.manager.pids().unwrap().contains(&pid));
+    own.manager.freeze(true).unwrap();
+    own.manager.kill().unwrap();
+    own.children[0].wait().unwrap();
+    own.manager.destroy().unwrap();
+    for dir in [root.join("a"), threaded] {
+        std::fs::remove_dir(dir).unwrap();
+    }
+}
+
+#[test]
 fn a_controller_that_is_missing_is_named() {
     let Some(own) = Own::made("missing") else { return };
     let refusal = |json: &str| one_line(&own.manager.limits(&serde_json::from_str(json).unwrap()).unwrap_err());
@@ -146,6 +178,6 @@ fn the_device_filter_holds_and_is_replaced_by_the_next() {
     assert_eq!((first.len(), second.len()), (1, 1));
     assert_ne!(first, second);
     // /dev/kmsg is 1:11, which no default rule allows.
-    own.run("sleep 0.2; echo > /dev/null && ! (head -c 1 /dev/kmsg) 2>/dev/null");
+    own.run("echo > /dev/null && ! (head -c 1 /dev/kmsg) 2>/dev/null");
     assert!(own.children[0].wait().unwrap().success());
 }
