@@ -177,7 +177,7 @@ mod tests {
     fn flags(flags: &[&str]) -> cli::Exec {
         let args = ["tare", "exec"].iter().chain(flags).chain(&["x", "sh", "-c", "true"]);
         match cli::Cli::try_parse_from(args).unwrap().command {
-            Some(cli::Command::Exec(args)) => args,
+            Some(cli::Command::Exec(args)) => *args,
             other => panic!("{other:?}"),
         }
     }
