@@ -277,3 +277,25 @@ fn commands_of_later_issues_fail_clearly() {
         c.call(&[command, &c.id]).fails(&["unrecognized subcommand", command]);
     }
 }
+
+#[test]
+fn an_error_is_one_line_also_when_backtraces_are_asked_for() {
+    only_tare!("the variable is of Rust's programs");
+    let dir = TempDir::new();
+    for value in ["1", "full"] {
+        let outcome = finish(Command::new(runtime()).arg("sideways").env("RUST_BACKTRACE", value), dir.path());
+        let outcome = outcome.fails(&["sideways"]);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn without_standard_descriptors_no_file_takes_their_place() {
+    only_tare!("runc opens what it needs in their place");
+    let c = Container::sh("test -c /dev/null; echo $? >/dev/null; exit 7");
+    c.save();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" <&- >&- 2>&-", "sh"]).arg(runtime()).args(c.global_args());
+    c.finish(command.arg("run").arg("--bundle").arg(c.bundle.path()).arg(&c.id)).code(7);
+    c.assert_nothing_left();
+}
