@@ -24,14 +24,15 @@ test-vm: ## run the integration tests on cgroup v2 and systemd, in a virtual mac
 	@hack/deps build vm
 	@hack/vm test
 
-build: ## build the static release binary
+build: ## build the static release binary, its manual pages and completions
 	@hack/deps build
 	@hack/binary build
+	@hack/manual build
 
 install: ## install what `make build` built: PREFIX=/usr/local, DESTDIR for packagers
 	@hack/install
 
-bench: ## compare with crun and runc
+bench: ## compare with crun, runc and the kernel's own cost; a quick look: hack/bench --rounds 3 --only a,c
 	@hack/deps build bench
 	@hack/binary build >/dev/null
 	@hack/bench

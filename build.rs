@@ -1,4 +1,4 @@
-//! Finds the commit that `--version` prints.
+//! Finds the commit that `--version` prints, and tells the linker what to leave out.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,17 @@ fn git(args: &[&str]) -> String {
     text.map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
+/// Nobody unwinds in the release binary (panic = "abort"): the tables for it, the C library's too, would be a seventh of it.
+fn drop_unwind_tables() {
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/no-unwind-tables.ld");
+        println!("cargo:rustc-link-arg-bin=tare=-Wl,--no-eh-frame-hdr,-T,{}", script.display());
+        println!("cargo:rerun-if-changed={}", script.display());
+    }
+}
+
 fn main() {
+    drop_unwind_tables();
     let commit = git(&["describe", "--always", "--dirty", "--abbrev=12"]);
     println!("cargo:rustc-env=TARE_COMMIT={}", if commit.is_empty() { "unknown" } else { &commit });
     println!("cargo:rerun-if-changed=src");

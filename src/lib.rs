@@ -20,3 +20,4 @@ pub mod protocol;
 pub mod root;
 pub mod state;
 pub mod sys;
+pub mod timing;

@@ -13,7 +13,9 @@ pub fn enters_a_container(args: &[OsString]) -> bool {
     while let Some(arg) = args.next() {
         match arg.trim_start_matches('-') {
             "create" | "exec" | "run" if !arg.starts_with('-') => return true,
-            "root" | "log" | "log-format" | "cgroup-manager" if arg.starts_with('-') => drop(args.next()),
+            "root" | "log" | "log-format" | "cgroup-manager" | "timing" | "timing-format" if arg.starts_with('-') => {
+                args.next();
+            }
             _ if arg.starts_with('-') => {}
             _ => return false,
         }
@@ -34,7 +36,8 @@ pub fn with_two_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
     if !args[..end].iter().skip(1).any(unusual) {
         return args;
     }
-    let command = Cli::command();
+    let mut command = Cli::command();
+    command.build();
     let rest = args.split_off(end);
     let program = args.first().cloned();
     let understood = args.iter().skip(1).filter_map(|arg| with_two(arg, &command));

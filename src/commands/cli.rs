@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::duration;
 
@@ -36,6 +37,12 @@ pub struct Global {
     /// Log what is done, and why
     #[arg(long)]
     pub debug: bool,
+    /// Report to this file where the time went, phase by phase, when the command ends (- is standard error)
+    #[arg(long, value_name = "FILE")]
+    pub timing: Option<PathBuf>,
+    /// Form of that report [default: trace if the file's name ends with .json, else text]
+    #[arg(long, value_name = "FORMAT")]
+    pub timing_format: Option<TimingFormat>,
     /// Manage cgroups by systemd (linux.cgroupsPath is then slice:prefix:name)
     #[arg(long)]
     pub systemd_cgroup: bool,
@@ -54,6 +61,15 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// `--timing-format`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum TimingFormat {
+    /// A line a phase
+    Text,
+    /// Trace events (JSON), for the trace viewers of browsers
+    Trace,
 }
 
 /// `--cgroup-manager`
@@ -78,52 +94,69 @@ pub enum Rootless {
     False,
 }
 
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Create a container, which then waits for `start`
-    Create(Create),
-    /// Run the program of a created container
-    Start(Id),
-    /// Create and start a container, and stay with it until it ends
-    Run(Run),
-    /// Run a further program in a container
-    Exec(Box<Exec>),
-    /// Stop all processes of a container for a while
-    Pause(Id),
-    /// Let the processes of a paused container go on
-    Resume(Id),
-    /// Change the limits of a container
-    Update(Box<Update>),
-    /// Report what a container uses, again and again, and when it runs out of memory, as JSON
-    Events(Events),
-    /// Show what containers use
-    Stats(Stats),
-    /// List the processes of a container
-    Ps(Ps),
-    /// Print the state of a container as JSON
-    State(Id),
-    /// Send a signal to a container's init
-    Kill(Kill),
-    /// Remove what is left of containers
-    Delete(Delete),
-    /// List the containers below --root
-    List(List),
-    /// Write a default config.json
-    Spec(Spec),
-    /// Print what this runtime can do as JSON
-    Features,
-    /// Print the completions for a shell
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-    /// Write the manual pages into a directory
-    Man {
-        /// The directory
-        directory: PathBuf,
-    },
+/// Defines the commands: what each is called and takes. Written out, because what is derived defines the flags of every
+/// command each time, which took longer than all that is done with `config.json`; here only those of the one that is
+/// called are (`defer`).
+macro_rules! commands {
+    ($($name:literal $variant:ident($arguments:ident), $about:literal;)*) => {
+        /// What to do.
+        #[derive(Debug)]
+        pub enum Command {
+            $(#[doc = $about] $variant(Box<$arguments>),)*
+        }
+
+        impl Subcommand for Command {
+            fn augment_subcommands(command: clap::Command) -> clap::Command {
+                command$(.subcommand(clap::Command::new($name).about($about).defer(|command| $arguments::augment_args(command).about($about))))*
+            }
+
+            fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+                Self::augment_subcommands(command)
+            }
+
+            fn has_subcommand(name: &str) -> bool {
+                [$($name),*].contains(&name)
+            }
+        }
+
+        impl FromArgMatches for Command {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                match matches.subcommand() {
+                    $(Some(($name, matches)) => $arguments::from_arg_matches(matches).map(Box::new).map(Self::$variant),)*
+                    _ => Err(clap::Error::raw(ErrorKind::MissingSubcommand, "a command is missing")),
+                }
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                *self = Self::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+    };
 }
+
+commands! {
+    "create" Create(Create), "Create a container, which then waits for `start`";
+    "start" Start(Id), "Run the program of a created container";
+    "run" Run(Run), "Create and start a container, and stay with it until it ends";
+    "exec" Exec(Exec), "Run a further program in a container";
+    "pause" Pause(Id), "Stop all processes of a container for a while";
+    "resume" Resume(Id), "Let the processes of a paused container go on";
+    "update" Update(Update), "Change the limits of a container";
+    "events" Events(Events), "Report what a container uses, again and again, and when it runs out of memory, as JSON";
+    "stats" Stats(Stats), "Show what containers use";
+    "ps" Ps(Ps), "List the processes of a container";
+    "state" State(Id), "Print the state of a container as JSON";
+    "kill" Kill(Kill), "Send a signal to a container's init";
+    "delete" Delete(Delete), "Remove what is left of containers";
+    "list" List(List), "List the containers below --root";
+    "spec" Spec(Spec), "Write a default config.json";
+    "features" Features(Features), "Print what this runtime can do as JSON";
+}
+
+/// `features` has no flags.
+#[derive(Debug, Args)]
+pub struct Features {}
 
 /// A container's id.
 #[derive(Debug, Args)]

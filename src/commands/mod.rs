@@ -10,7 +10,6 @@ pub mod exec;
 pub mod features;
 pub mod kill;
 pub mod list;
-pub mod manual;
 pub mod pause;
 pub mod ps;
 pub mod resume;
@@ -24,7 +23,7 @@ pub mod version;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Parser as _};
 use nix::unistd::{geteuid, getuid};
@@ -34,7 +33,8 @@ use crate::error::{Context as _, Result, anyhow};
 use crate::linux::uid_mappings::is_rootless;
 use crate::log::{self, Format};
 use crate::parent::sealed_exe;
-use cli::{CgroupManager, Cli, Command, Global, LogFormat, Rootless};
+use crate::timing;
+use cli::{CgroupManager, Cli, Command, Global, LogFormat, Rootless, TimingFormat};
 
 /// Runs the command that the arguments name; returns the exit status.
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
@@ -53,6 +53,17 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
         LogFormat::Json => Format::Json,
     };
     log::open(cli.global.log.as_deref(), format, cli.global.debug)?;
+    let Some(file) = &cli.global.timing else { return run(cli) };
+    timing::start(file.clone(), timing_format(&cli.global, file))?;
+    let ended = run(cli);
+    // What was found out by a failure is worth as much, and the failure more.
+    match timing::report() {
+        Err(error) if ended.is_ok() => Err(error),
+        _ => ended,
+    }
+}
+
+fn run(cli: Cli) -> Result<i32> {
     if cli.version {
         return version::run().map(|()| 0);
     }
@@ -83,9 +94,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
         Some(Command::Delete(args)) => delete::run(&root, &args.ids, args.force),
         Some(Command::List(args)) => list::run(&root, args.format, args.quiet).map(|()| 0),
         Some(Command::Spec(args)) => spec::write(&args.bundle, args.rootless).map(|()| 0),
-        Some(Command::Features) => features::run().map(|()| 0),
-        Some(Command::Completions { shell }) => manual::completions(shell).map(|()| 0),
-        Some(Command::Man { directory }) => manual::pages(&directory).map(|()| 0),
+        Some(Command::Features(_)) => features::run().map(|()| 0),
         None => {
             Cli::command().print_help()?;
             Ok(0)
@@ -104,6 +113,15 @@ fn usage(error: &clap::Error) -> Result<i32> {
     let missing: Vec<&str> = text.lines().skip(1).take_while(|line| line.starts_with("  ")).map(str::trim).collect();
     let line = [first.trim_start_matches("error: "), &missing.join(" ")].join(" ");
     Err(anyhow!("{} (see tare --help)", line.trim()))
+}
+
+fn timing_format(global: &Global, file: &Path) -> timing::Format {
+    match global.timing_format {
+        Some(TimingFormat::Text) => timing::Format::Text,
+        Some(TimingFormat::Trace) => timing::Format::Trace,
+        None if file.extension().is_some_and(|extension| extension == "json") => timing::Format::Trace,
+        None => timing::Format::Text,
+    }
 }
 
 fn kind(global: &Global) -> Kind {

@@ -25,6 +25,7 @@ use crate::protocol::{ToInit, ToParent};
 use crate::root::{Rootfs, on_host, pivot, readonly};
 use crate::state::{Container, Record, gate::Gate};
 use crate::sys;
+use crate::timing::phase;
 
 /// What init has of the parent's, by being a copy of it.
 pub struct Init<'a> {
@@ -59,9 +60,11 @@ impl Init<'_> {
 
     fn story(&self) -> Result<Infallible> {
         let spec = &self.bundle.spec;
+        phase("gate, cgroup");
         self.launch.live_only_as_long_as_the_parent()?;
         let gate = Gate::take(self.container)?;
         self.launch.enter_cgroup(self.cgroup)?;
+        phase("namespaces, session");
         exec_cpu_affinity::reset();
         self.namespaces.join()?;
         if self.namespaces.new_user() {
@@ -70,6 +73,7 @@ impl Init<'_> {
         self.launch.become_root_of_the_user_namespace()?;
         self.lead_a_session()?;
 
+        phase("rootfs");
         let propagation = rootfs_propagation::of_the_host(spec)?;
         if self.has_own_mounts() {
             pivot::cut_host_propagation(propagation)?;
@@ -77,20 +81,27 @@ impl Init<'_> {
         let rootfs = pivot::mount_rootfs(&self.bundle.rootfs, propagation)?;
         umask(Mode::empty());
         mounts::mount_all(spec, self.surroundings(&rootfs))?;
+        phase("devices");
         devices::make(spec, &rootfs)?;
         cwd::make(self.launch.process, &rootfs)?;
+        phase("wait for the record, hooks");
         self.launch.outlive_the_parent()?;
         self.let_the_parent_run_its_hooks()?;
         self.run_hooks(Point::CreateContainer, ContainerState::Creating, &[])?;
+        phase("terminal");
         let terminal = self.open_terminal(&rootfs)?;
         mounts::seal_dev(spec, &rootfs)?;
+        phase("readonlyPaths");
         readonly_paths::apply(spec, &rootfs)?;
+        phase("maskedPaths");
         masked_paths::apply(spec, &rootfs)?;
+        phase("pivot");
         self.change_root(&rootfs)?;
         rootfs_propagation::apply(spec, &rootfs)?;
         readonly::apply(spec, &rootfs)?;
         drop(rootfs);
 
+        phase("hostname, loopback, sysctl");
         hostname::apply(spec)?;
         loopback::bring_up(spec)?;
         apparmor_profile::apply(self.launch.process)?;
@@ -100,6 +111,7 @@ impl Init<'_> {
         }
         let program = self.launch.give_up_privileges(Some(&gate))?;
 
+        phase("wait for start");
         self.launch.channel.send(&ToParent::Waiting)?;
         self.wait_at_the_gate(&gate, program)
     }
@@ -168,10 +180,12 @@ impl Init<'_> {
 
     fn wait_at_the_gate(&self, gate: &Gate, program: Program) -> Result<Infallible> {
         gate.wait().context("wait for start")?;
+        phase("hooks: startContainer");
         if let Err(error) = self.run_hooks(Point::StartContainer, ContainerState::Created, &program.env) {
             gate.report(&one_line(&error));
             sys::process::exit(1);
         }
+        phase("execute the program");
         let errno = program.execute();
         gate.report(&format!("exec {}: {}", program.path.to_string_lossy(), args::go_words(errno)));
         sys::process::exit(1)

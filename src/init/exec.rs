@@ -17,6 +17,7 @@ use crate::process::{apparmor_profile, args, exec_cpu_affinity, selinux_label, t
 use crate::protocol::ToParent;
 use crate::root::{Rootfs, on_host};
 use crate::sys;
+use crate::timing::phase;
 
 /// What the new process has of the parent's, by being a copy of it.
 pub struct Exec<'a> {
@@ -45,13 +46,17 @@ impl Exec<'_> {
 
     fn story(&self) -> Result<Infallible> {
         let process = self.launch.process;
+        phase("cgroup");
         self.launch.live_only_as_long_as_the_parent()?;
         self.launch.enter_cgroup(self.cgroup)?;
         exec_cpu_affinity::apply_final(process)?;
+        phase("namespaces");
         self.join()?;
         self.enter_root()?;
         self.launch.become_root_of_the_user_namespace()?;
+        phase("wait for the parent");
         self.launch.outlive_the_parent()?;
+        phase("session, terminal");
         setsid().context("setsid")?;
         selinux_label::apply_to_keyring(process)?;
         keyring::join(self.id)?;
@@ -61,6 +66,7 @@ impl Exec<'_> {
             terminal::use_as_stdio(slave)?;
         }
         let program = self.launch.give_up_privileges(None)?;
+        phase("execute the program");
         self.launch.channel.send(&ToParent::Waiting)?;
         let errno = program.execute();
         bail!("exec {}: {}", program.path.to_string_lossy(), args::go_words(errno))

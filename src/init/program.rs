@@ -19,6 +19,7 @@ use crate::process::{
 use crate::protocol::{self, ToInit, ToParent};
 use crate::state::gate::Gate;
 use crate::sys;
+use crate::timing::phase;
 
 /// What the program is to be, and the conversation with the parent.
 pub struct Launch<'a> {
@@ -73,6 +74,7 @@ impl Launch<'_> {
     /// the gate's and the conversation's are left.
     pub fn give_up_privileges(&self, gate: Option<&Gate>) -> Result<Program> {
         let privileged_filter = !no_new_privileges::is_set(self.process);
+        phase("limits, descriptors, cwd");
         user::set_umask(self.process);
         no_new_privileges::apply(self.process)?;
         scheduler::apply(self.process, self.spec)?;
@@ -86,7 +88,9 @@ impl Launch<'_> {
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go. Profiles are written for programs: as
         // much as possible of what init does is done by now, so that they need not allow it.
         self.confine(privileged_filter)?;
+        phase("capabilities, user");
         self.become_the_containers_user(inside)?;
+        phase("find the program");
         let program = self.find_program()?;
         self.reset_signals()?;
         self.confine(!privileged_filter)?;
@@ -96,6 +100,7 @@ impl Launch<'_> {
     /// Loads the seccomp filter, if this is its moment.
     fn confine(&self, now: bool) -> Result<()> {
         let Some(filter) = self.filter.filter(|_| now) else { return Ok(()) };
+        phase("seccomp: load the filter");
         if let Some(listener) = filter.load()? {
             self.channel.send(&ToParent::Listener(listener.as_raw_fd()))?;
             self.channel.wait_for(ToInit::ListenerTaken)?;

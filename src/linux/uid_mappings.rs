@@ -4,16 +4,19 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
+use nix::fcntl::readlink;
 use nix::unistd::geteuid;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 
 use super::namespaces;
 use crate::error::{Context as _, Result, bail, ensure};
 
-/// Not root, or root of a user namespace only. The second costs a file to read.
+/// Not root, or root of a user namespace only. The second costs a file to read, unless it is the kernel's first one, which
+/// always has the same number (PROC_USER_INIT_INO).
 pub fn is_rootless() -> bool {
     let whole = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
-    !geteuid().is_root() || fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !whole(map))
+    let is_first = || readlink("/proc/self/ns/user").is_ok_and(|name| name == "user:[4026531837]");
+    !geteuid().is_root() || !is_first() && fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !whole(map))
 }
 
 /// A new user namespace has mappings, and nothing else has.

@@ -19,6 +19,7 @@ use crate::error::{Context as _, Result, bail, ensure};
 use crate::root::Rootfs;
 use crate::root::path::clean;
 use crate::sys::mount::{Attributes, attach, attr, set_attributes};
+use crate::timing::phase_of;
 use options::Options;
 
 /// What mounting has to know of the container beyond the entry itself.
@@ -75,6 +76,7 @@ fn is_bind(mount: &Mount, options: &Options<'_>) -> bool {
 /// Mounts all entries in their order. A read-only /dev is left writable; [`seal_dev`] comes after the devices.
 pub fn mount_all(spec: &Spec, around: Surroundings<'_>) -> Result<()> {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        phase_of(|| name(index, mount));
         mount_one(mount, around.sources.of(index), around).with_context(|| name(index, mount))?;
     }
     Ok(())

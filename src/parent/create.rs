@@ -27,6 +27,7 @@ use crate::protocol::{self, ToInit};
 use crate::root::on_host;
 use crate::state::{Container, Lock, Record, pid_file, status};
 use crate::sys::fd::pidfd_send_signal;
+use crate::timing::phase;
 
 /// What the command line says of a new container.
 #[derive(Debug)]
@@ -72,14 +73,18 @@ pub struct Created {
 
 /// Creates a container. On failure nothing of it is left.
 pub fn create(options: &Options) -> Result<Created> {
+    phase("config.json: parse, check");
     let bundle = config::load(&options.bundle)?;
     let process = process::of(&bundle.spec)?;
     terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
     let namespaces = Namespaces::open(&bundle.spec)?;
+    phase("seccomp: compile or find the filter");
     let filter = prepare_filter(&bundle.spec, &options.root)?;
+    phase("mounts: open sources");
     let sources = sources::open_all(&bundle)?;
     let rdt = intel_rdt::place(&bundle.spec, &options.id)?;
 
+    phase("state directory, record, gate");
     let (container, lock) = Container::create(&options.root, &options.id)?;
     let mut undo = Undo::new(&container);
     let mut cgroup = cgroups::place(&Wanted::of(&bundle.spec, options.cgroups, &options.id))?;
@@ -90,6 +95,7 @@ pub fn create(options: &Options) -> Result<Created> {
     container.save(&record)?;
     container.make_gate()?;
     let resources = resources(&bundle.spec);
+    phase("cgroup: create");
     cgroup.create(Some(&resources))?;
     let cgroup = undo.cgroup.insert(cgroup);
     record.cgroup = cgroup.placement().clone();
@@ -102,9 +108,11 @@ pub fn create(options: &Options) -> Result<Created> {
     let entry = cgroup.entry()?;
     let adopted = matches!(entry, Entry::Adopted);
     if let Some(resources) = early_devices.filter(|_| !adopted) {
+        phase("cgroup: devices");
         cgroup.apply_devices(resources)?;
     }
 
+    phase("clone");
     let (channel, init_channel) = protocol::pair()?;
     let story = |channel_of_init| {
         // Only closed, not unlocked: the lock is the parent's, and so is its end of the conversation.
@@ -142,6 +150,7 @@ pub fn create(options: &Options) -> Result<Created> {
         namespaces.for_child(&bundle.spec, || spawn(flags, &entry, || story(init_channel)))?
     };
     let init = undo.init.insert(init);
+    phase("id mappings, network devices, intelRdt");
 
     log::debug!("init of {:?} is pid {} on the host", options.id, init.pid);
     if !namespaces.by_way() {
@@ -158,6 +167,7 @@ pub fn create(options: &Options) -> Result<Created> {
     }
     net_devices::apply(&bundle.spec, &namespaces, init.pid)?;
     intel_rdt::apply(&bundle.spec, record.intel_rdt.as_ref(), init.pid)?;
+    phase("record with the pid");
     record.init_process_pid = init.pid;
     record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();
     container.save(&record)?;
@@ -165,6 +175,7 @@ pub fn create(options: &Options) -> Result<Created> {
     drop(entry);
 
     // Init mounts meanwhile; the limits are there before any hook, and before the program.
+    phase("cgroup: limits");
     cgroup.limit(&resources)?;
     let hooks = bundle.spec.hooks().as_ref();
     undo.hooks = hooks;
@@ -177,7 +188,9 @@ pub fn create(options: &Options) -> Result<Created> {
         late_devices: Cell::new(late_devices),
         console_socket,
     };
+    phase("serve init until it waits for start");
     let terminal = service.run(&channel, init)?;
+    phase("pid file");
     hand_over_pidfd(options.pidfd_socket.as_deref(), "standard", init)?;
     if let Some(path) = &options.pid_file {
         pid_file::write(path, init.pid)?;

@@ -13,6 +13,7 @@ use crate::linux::intel_rdt;
 use crate::root::on_host;
 use crate::state::{Container, Record, Status, status};
 use crate::sys::fd::pidfd_send_signal;
+use crate::timing::phase;
 
 /// How long a killed init may take to end; the kernel needs a moment for large memory.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,6 +44,7 @@ pub fn delete(container: &Container, force: bool) -> Result<()> {
 /// Deletes a container whose init has ended, or is to be killed without a question.
 pub fn delete_killed(container: &Container) -> Result<()> {
     // A maker whose init was just killed cleans up itself, while it holds the lock.
+    phase("delete: kill init");
     let _lock = container.lock()?;
     let Some(record) = container.load()? else { return container.remove() };
     kill_init(&record)?;
@@ -51,9 +53,11 @@ pub fn delete_killed(container: &Container) -> Result<()> {
 
 /// Removes what a container that has ended still has: its cgroup, with whatever runs in it, and its directory.
 pub fn remove(container: &Container, record: &Record) -> Result<()> {
+    phase("delete: cgroup");
     let cgroup = cgroups::reopen(&record.cgroup)?;
     cgroup.kill()?;
     cgroup.destroy()?;
+    phase("delete: poststop, state directory");
     on_host::unmount(record)?;
     intel_rdt::remove(record)?;
     if !Point::Poststop.of(record.hooks.as_ref()).is_empty() {

@@ -22,6 +22,7 @@ use crate::process::{self, exec_cpu_affinity, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::state::{Container, Record, Status, pid_file};
 use crate::sys::fd::{pidfd_open, pidfd_send_signal};
+use crate::timing::phase;
 
 /// Callers know runc's words.
 const NO_ENTRY: &str = "error adding pid of the program to cgroups";
@@ -57,6 +58,7 @@ pub fn exec(
     options: &Options,
 ) -> Result<(spawn::Process, Option<OwnedFd>)> {
     let process = &options.process;
+    phase("check the process");
     process::check(process)?;
     personality::check(spec)?;
     memory_policy::check(spec)?;
@@ -68,10 +70,12 @@ pub fn exec(
         Status::Paused => bail!("cannot exec in a paused container (use --ignore-paused to override)"),
         Status::Stopped | Status::Creating => bail!("cannot exec in a stopped container"),
     }
+    phase("seccomp: compile or find the filter");
     let filter = super::create::prepare_filter(spec, &options.root)?;
     let init = pidfd_open(record.init_process_pid).context("cannot exec in a stopped container")?;
     let namespaces = namespaces::flags(&record.namespaces);
 
+    phase("clone");
     let (channel, far_end) = protocol::pair()?;
     let place = cgroups::reopen(&cgroups::below(&record.cgroup, &options.cgroup, record.init_process_pid)?)?;
     let entry = place.entry().context(NO_ENTRY)?;
@@ -119,11 +123,13 @@ pub fn exec(
             channel.send(ToInit::Placed)?;
         }
         intel_rdt::join(record, spawned.pid)?;
+        phase("serve the process until it executes");
         channel.send(ToInit::Recorded)?;
         let console_socket = options.console_socket.as_deref();
         let service =
             Service { spec, process, record, cgroup: cgroup.as_ref(), late_devices: Cell::new(None), console_socket };
         let terminal = service.run_until_executed(&channel, &spawned)?;
+        phase("pid file");
         hand_over_pidfd(options.pidfd_socket.as_deref(), "setns", &spawned)?;
         if let Some(path) = &options.pid_file {
             pid_file::write(path, spawned.pid)?;

@@ -15,6 +15,7 @@ use super::spawn::Process;
 use crate::error::{Context as _, Result};
 use crate::sys::fd::pidfd_send_signal;
 use crate::sys::terminal;
+use crate::timing;
 
 /// Signals that have a meaning for this process itself, or cannot be caught.
 const NOT_FORWARDED: &[Signal] = &[
@@ -49,6 +50,7 @@ impl Signals {
 
 /// Stays until init ends; returns its exit status, 128 and the signal's number if a signal ended it.
 pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>) -> Result<i32> {
+    timing::phase("wait for the container's end");
     let mut console = master.map(Console::new).transpose()?;
     loop {
         let mut fds =

@@ -16,6 +16,7 @@ use crate::cgroups::{Entry, Manager};
 use crate::error::{Context as _, Result, anyhow, one_line};
 use crate::protocol::{self, ToParent};
 use crate::sys::clone::{Side, fork};
+use crate::timing;
 
 /// A process in a container, as the parent knows it.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub fn spawn(namespaces: CloneFlags, cgroup: &Entry, story: impl FnOnce()) -> Re
     match side {
         Side::Parent(pid, pidfd) => Ok(Process { pid, pidfd }),
         Side::Child => {
+            timing::in_container();
             story();
             // It must not come back to where the parent cleans up.
             crate::sys::process::exit(1)

@@ -1,12 +1,12 @@
 //! `process.capabilities`: the five sets are exactly those configured (CVE-2022-24769: inheritable too).
 
-use std::collections::HashSet;
 use std::str::FromStr as _;
 
 use caps::{CapSet, Capability, CapsHashSet};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
-use crate::error::{Result, anyhow};
+use crate::error::{Context as _, Result, anyhow};
+use crate::sys::process::set_capabilities;
 
 /// What cannot be granted is warned about and left out (config.md, "Linux Process"). A name that no kernel knows is
 /// refused when config.json is read.
@@ -82,12 +82,11 @@ impl Sets {
     pub fn apply(&self) -> Result<()> {
         caps::securebits::set_keepcaps(false).map_err(|error| failed("permitted", &error))?;
         let have = caps::read(None, CapSet::Permitted).map_err(|error| failed("permitted", &error))?;
-        let available = |set: &CapsHashSet| -> CapsHashSet { set.intersection(&have).copied().collect() };
+        let available = |set: &CapsHashSet| bits(set.intersection(&have));
         let permitted = available(&self.permitted);
-        let effective: CapsHashSet = available(&self.effective).intersection(&permitted).copied().collect();
-        set("effective", CapSet::Effective, &effective)?;
-        set("inheritable", CapSet::Inheritable, &available(&self.inheritable))?;
-        set("permitted", CapSet::Permitted, &permitted)?;
+        // All three at once, which the library cannot: it would read and write all of them for each.
+        set_capabilities(available(&self.effective) & permitted, permitted, available(&self.inheritable))
+            .context("process.capabilities: capset")?;
         caps::clear(None, CapSet::Ambient).map_err(|error| failed("ambient", &error))?;
         for &capability in &self.ambient {
             // Warned about by now.
@@ -97,8 +96,8 @@ impl Sets {
     }
 }
 
-fn set(name: &str, which: CapSet, capabilities: &HashSet<Capability>) -> Result<()> {
-    caps::set(None, which, capabilities).map_err(|error| failed(name, &error))
+fn bits<'a>(capabilities: impl Iterator<Item = &'a Capability>) -> u64 {
+    capabilities.fold(0, |bits, capability| bits | 1 << capability.index())
 }
 
 fn failed(set: &str, error: &caps::errors::CapsError) -> crate::error::Error {
@@ -115,6 +114,7 @@ fn known(capability: &oci_spec::runtime::Capability) -> Option<Capability> {
 mod tests {
     use super::*;
     use oci_spec::runtime::{Capability as Oci, LinuxCapabilitiesBuilder, ProcessBuilder};
+    use std::collections::HashSet;
 
     #[test]
     fn a_configured_name_is_the_kernels_capability() {

@@ -9,6 +9,7 @@ pub mod network;
 pub mod process;
 pub mod schedule;
 pub mod seccomp;
+pub mod shared;
 pub mod socket;
 pub mod terminal;
 

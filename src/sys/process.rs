@@ -4,14 +4,62 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
+use nix::sys::signal::{SigHandler, Signal};
 
 use super::check;
+
+/// What has to be so before anything else is done: the standard descriptors are open, so that no file that is opened later
+/// takes the place of one, writing to a pipe that nobody reads is an error, not the end, and nobody asks for a backtrace, which
+/// there are no tables for (build.rs).
+///
+/// The caller must have one thread.
+pub fn begin() -> nix::Result<()> {
+    let mut standard = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: the pointer and the length describe one array.
+    check(unsafe { libc::poll(standard.as_mut_ptr(), 3, 0) }.into())?;
+    for _ in standard.iter().filter(|one| one.revents & libc::POLLNVAL != 0) {
+        // SAFETY: the path is a C string. It gets the lowest free number.
+        check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) }.into())?;
+    }
+    for variable in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
+        // SAFETY: no other thread reads the environment (documented).
+        unsafe { std::env::remove_var(variable) };
+    }
+    // SAFETY: no handler of ours is replaced or installed.
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }.map(drop)
+}
 
 /// Joins a new session keyring of this name (keyctl(2)), so that the container cannot read the caller's keys.
 pub fn join_session_keyring(name: &CStr) -> nix::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
     // SAFETY: the name is a valid C string for the duration of the call.
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) }).map(drop)
+}
+
+/// Sets this process's effective, permitted and inheritable capabilities, a bit each (capset(2)).
+pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> nix::Result<()> {
+    /// struct __user_cap_header_struct of linux/capability.h: version 3, of which libc has neither, and this process.
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: libc::c_int,
+    }
+    /// struct __user_cap_data_struct: one for the lower and one for the upper 32 bits.
+    #[repr(C)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    let header = Header { version: 0x2008_0522, pid: 0 };
+    let half = |shift: u32| Data {
+        effective: (effective >> shift) as u32,
+        permitted: (permitted >> shift) as u32,
+        inheritable: (inheritable >> shift) as u32,
+    };
+    let data = [half(0), half(32)];
+    // SAFETY: both are what the kernel reads for this version: a header and two parts.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }
 
 /// Sets a resource limit of another process (prlimit(2)); `resource` is an RLIMIT_* number.

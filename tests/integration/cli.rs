@@ -1,4 +1,4 @@
-//! The command line: versions, help, flags as Go's flag package takes them, spec, features, completions.
+//! The command line: versions, help, flags as Go's flag package takes them, spec, features.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -279,33 +279,23 @@ fn commands_of_later_issues_fail_clearly() {
 }
 
 #[test]
-fn completions_are_made_for_the_usual_shells() {
-    only_tare!("runc ships its completions as files");
-    for (shell, word) in [("bash", "complete"), ("zsh", "#compdef"), ("fish", "complete -c tare")] {
-        let outcome = call(&["completions", shell]).ok().silent();
-        assert!(outcome.stdout.contains(word) && outcome.stdout.contains("create"), "{shell}: {}", outcome.stdout);
+fn an_error_is_one_line_also_when_backtraces_are_asked_for() {
+    only_tare!("the variable is of Rust's programs");
+    let dir = TempDir::new();
+    for value in ["1", "full"] {
+        let outcome = finish(Command::new(runtime()).arg("sideways").env("RUST_BACKTRACE", value), dir.path());
+        let outcome = outcome.fails(&["sideways"]);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     }
-    call(&["completions", "sideways"]).fails(&["sideways"]);
 }
 
 #[test]
-fn the_bash_completion_is_a_script() {
-    only_tare!("runc ships its completions as files");
-    let dir = TempDir::new();
-    let script = dir.path().join("tare.bash");
-    fs::write(&script, call(&["completions", "bash"]).ok().stdout).expect("write");
-    finish(Command::new("bash").arg("-n").arg(script), dir.path()).ok().silent();
-}
-
-#[test]
-fn man_pages_are_made_for_every_command() {
-    only_tare!("runc ships its man pages as files");
-    let dir = TempDir::new();
-    let target = dir.path().join("man");
-    fs::create_dir(&target).expect("mkdir");
-    call(&["man", target.to_str().expect("a path")]).ok().silent();
-    for page in ["tare.8", "tare-create.8", "tare-run.8", "tare-spec.8"] {
-        let text = fs::read_to_string(target.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
-        assert!(text.contains(".TH") && text.contains(".SH NAME"), "{page}: {text}");
-    }
+fn without_standard_descriptors_no_file_takes_their_place() {
+    only_tare!("runc opens what it needs in their place");
+    let c = Container::sh("test -c /dev/null; echo $? >/dev/null; exit 7");
+    c.save();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" <&- >&- 2>&-", "sh"]).arg(runtime()).args(c.global_args());
+    c.finish(command.arg("run").arg("--bundle").arg(c.bundle.path()).arg(&c.id)).code(7);
+    c.assert_nothing_left();
 }

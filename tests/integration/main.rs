@@ -30,4 +30,5 @@ mod process;
 mod run;
 mod stats;
 mod systemd;
+mod timing;
 mod update;
