@@ -84,6 +84,13 @@ impl Hierarchies {
         all.filter_map(|(name, root)| Some(root.join(path_in(&table, &name)?.trim_start_matches('/')))).collect()
     }
 
+    /// Gives a cgroup of the v1 cpu hierarchy, which is made, real-time bandwidth for those below it; false where there
+    /// is no such hierarchy or no such bandwidth.
+    pub fn allow_real_time(&self, path: &str) -> bool {
+        let Some(dir) = self.v1_root("cpu").map(|root| root.join(path)) else { return false };
+        fs::create_dir_all(&dir).is_ok() && fs::write(dir.join("cpu.rt_runtime_us"), "100000").is_ok()
+    }
+
     /// Removes the cgroup of that path and those below it from every hierarchy, as far as they are empty.
     pub fn remove(&self, path: &str) {
         self.existing(path).iter().for_each(|dir| remove_below(dir));

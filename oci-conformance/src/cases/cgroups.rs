@@ -36,14 +36,14 @@ pub const CASES: &[Case] = &[
     case!(invalid_value, "config-linux.md#cpu", "a value that the kernel refuses is an error"),
 ];
 
-fn with_resources<'a>(bench: &'a Bench, name: &str, value: Value) -> Result<Container<'a>> {
+pub fn with_resources<'a>(bench: &'a Bench, name: &str, value: Value) -> Result<Container<'a>> {
     let mut container = Container::holding(bench)?;
     container.config["linux"]["resources"][name] = value;
     Ok(container)
 }
 
 /// Creates the container with that resource and compares a file of its cgroup, v1's or v2's.
-fn expect(bench: &Bench, resource: (&str, Value), v1: (&str, &str, &str), v2: (&str, &str, &str)) -> Result<()> {
+pub fn expect(bench: &Bench, resource: (&str, Value), v1: (&str, &str, &str), v2: (&str, &str, &str)) -> Result<()> {
     let controller = if bench.suite.cgroups.version_of(v1.0).is_some() { v1.0 } else { v2.0 };
     if bench.suite.cgroups.version_of(controller).is_none() {
         skip!("no cgroup controller {controller} on this machine");
@@ -218,7 +218,7 @@ fn block_io_weight(bench: &Bench) -> Result<()> {
 }
 
 /// The numbers of a whole disk of this machine.
-fn disk() -> Option<(u64, u64)> {
+pub fn disk() -> Option<(u64, u64)> {
     let names = std::fs::read_dir("/sys/block").ok()?.flatten();
     let numbers = names
         .filter(|entry| {

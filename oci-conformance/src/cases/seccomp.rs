@@ -40,14 +40,14 @@ fn profile(rules: Value) -> Value {
     json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules })
 }
 
-fn with_rules<'a>(bench: &'a Bench, rules: Value) -> Result<Container<'a>> {
+pub fn with_rules<'a>(bench: &'a Bench, rules: Value) -> Result<Container<'a>> {
     let mut container = Container::new(bench)?;
     container.config["linux"]["seccomp"] = profile(rules);
     Ok(container)
 }
 
 /// Both names of making a directory: which one a C library uses depends on the architecture.
-fn on_mkdir(action: &str) -> Value {
+pub fn on_mkdir(action: &str) -> Value {
     json!([{ "names": ["mkdir", "mkdirat"], "action": action }])
 }
 
@@ -70,7 +70,7 @@ fn allow(bench: &Bench) -> Result<()> {
     report.worked("signal:").map(drop)
 }
 
-fn ends_with_sigsys(bench: &Bench, action: &str) -> Result<()> {
+pub fn ends_with_sigsys(bench: &Bench, action: &str) -> Result<()> {
     let mut container = with_rules(bench, on_mkdir(action))?;
     container.args(&["report", "mkdir:/tmp/new"]);
     let exit = container.run()?;
@@ -153,7 +153,7 @@ fn flags(bench: &Bench) -> Result<()> {
     container.report(&["mkdir:/tmp/new"])?.failed("mkdir:/tmp/new", &["EPERM"])
 }
 
-fn refused(bench: &Bench, seccomp: Value) -> Result<()> {
+pub fn refused(bench: &Bench, seccomp: Value) -> Result<()> {
     let mut container = Container::new(bench)?;
     container.config["linux"]["seccomp"] = seccomp;
     container.create_or_start_refused()
