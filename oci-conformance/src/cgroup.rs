@@ -30,6 +30,12 @@ impl Hierarchies {
         Ok(parse(&fs::read_to_string("/proc/self/mountinfo").context("read the mount table")?))
     }
 
+    /// `v1` when any controller is there, also beside a `v2` that has some.
+    pub fn layout(&self) -> &'static str {
+        let is_controller = |name: &String| !name.contains('=') && name != "rw" && name != "ro";
+        if self.v1.iter().any(|(names, _)| names.iter().any(is_controller)) { "v1" } else { "v2" }
+    }
+
     /// Every mount point of a hierarchy.
     pub fn roots(&self) -> impl Iterator<Item = &Path> {
         self.v1.iter().map(|(_, point)| point.as_path()).chain(self.v2.as_deref())

@@ -17,7 +17,7 @@ pub const CASES: &[Case] = &[
     case!(several_ranges, "config.md#posix-platform-mounts", "a mount's mappings may have several ranges")
         .known(UNKNOWN_TO_RUNC),
     case!(without_option, "config.md#posix-platform-mounts", "mappings are used though idmap is not among the options")
-        .known(&[("runc", "1.1.5 does not know mappings"), ("crun", "1.8.1 wants the option")]),
+        .known(&[("runc 1.1", "does not know mappings"), ("crun 1.8", "wants the option")]),
     case!(uid_alone, "config.md#posix-platform-mounts", "uidMappings without gidMappings is refused").known(ONE_ALONE),
     case!(gid_alone, "config.md#posix-platform-mounts", "gidMappings without uidMappings is refused").known(ONE_ALONE),
     case!(of_the_container, "config.md#linux-mount-options", "idmap without mappings takes those of the container")
@@ -27,16 +27,21 @@ pub const CASES: &[Case] = &[
         .known(UNKNOWN_TO_RUNC),
     case!(nothing_to_take, "config.md#linux-mount-options", "idmap without mappings and user namespace is refused")
         .known(UNKNOWN_TO_RUNC),
-    case!(ridmap_nothing_to_take, "config.md#linux-mount-options", "so is ridmap").known(UNKNOWN_TO_RUNC),
+    case!(
+        ridmap_nothing_to_take,
+        "config.md#linux-mount-options",
+        "ridmap without mappings and user namespace is refused"
+    )
+    .known(&[("runc 1.1", "does not know idmap"), ("crun 1.8", "takes no mappings for a plain bind mount then")]),
     case!(ridmap, "config.md#linux-mount-options", "ridmap reaches the submounts, idmap does not")
-        .known(&[("runc", "1.1.5 does not know idmap"), ("crun", "1.8.1 maps the submounts with idmap too")]),
+        .known(&[("runc 1.1", "does not know idmap"), ("crun 1.8", "maps the submounts with idmap too")]),
     case!(source_keeps_its_owner, "config.md#linux-mount-options", "the owner of the source's files does not change")
         .known(UNKNOWN_TO_RUNC),
 ];
 
-const UNKNOWN_TO_RUNC: &[(&str, &str)] = &[("runc", "1.1.5 does not know idmap")];
+const UNKNOWN_TO_RUNC: &[(&str, &str)] = &[("runc 1.1", "does not know idmap")];
 const ONE_ALONE: &[(&str, &str)] =
-    &[("runc", "1.1.5 does not know mappings"), ("crun", "the other is taken for empty, or as none")];
+    &[("runc 1.1", "does not know mappings"), ("crun", "the other is taken for empty, or as none")];
 
 fn from_root(host: u32) -> Value {
     json!([{ "containerID": 0, "hostID": host, "size": 65_536 }])

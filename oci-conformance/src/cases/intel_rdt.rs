@@ -20,8 +20,8 @@ pub const CASES: &[Case] = &[
 ];
 
 const UNKNOWN: &[(&str, &str)] = &[
-    ("runc", "1.1.5 looks at l3CacheSchema and memBwSchema alone"),
-    ("crun", "1.8.1 looks at the older properties alone"),
+    ("runc 1.1", "looks at l3CacheSchema and memBwSchema alone"),
+    ("crun 1.8", "looks at the older properties alone"),
 ];
 
 /// Where the filesystem is mounted, classes are the machine's: nothing is tried on them.

@@ -18,19 +18,19 @@ pub const CASES: &[Case] = &[
     case!(rrelatime, "config.md#linux-mount-options", "rrelatime and rnorelatime").known(ATIME),
     case!(rstrictatime, "config.md#linux-mount-options", "rstrictatime and rnostrictatime").known(ATIME),
     case!(rnodiratime, "config.md#linux-mount-options", "rnodiratime and rdiratime")
-        .known(&[("crun", "1.8.1 clears one way of access times and sets no other, which the kernel refuses")]),
+        .known(&[("crun 1.8", "clears one way of access times and sets no other, which the kernel refuses")]),
     case!(rnosymfollow, "config.md#linux-mount-options", "rnosymfollow and rsymfollow")
-        .known(&[("crun", "1.8.1 does not know them")]),
+        .known(&[("crun 1.8", "does not know them")]),
     case!(nosymfollow, "config.md#linux-mount-options", "nosymfollow and symfollow")
-        .known(&[("runc", "1.1.5 gives them to the filesystem"), ("crun", "1.8.1 gives them to the filesystem")]),
+        .known(&[("runc 1.1", "gives them to the filesystem"), ("crun 1.8", "gives them to the filesystem")]),
     case!(rslave, "config.md#linux-mount-options", "rslave receives what is mounted below the source")
-        .known(&[("crun", "1.8.1 leaves bind mounts private")]),
+        .known(&[("crun 1.8", "leaves bind mounts private")]),
     case!(tmpcopyup, "config.md#linux-mount-options", "tmpcopyup copies what the tmpfs covers into it"),
 ];
 
 const ATIME: &[(&str, &str)] = &[
-    ("runc", "1.1.5 clears one way of access times and sets no other, which the kernel refuses"),
-    ("crun", "1.8.1 clears one way of access times and sets no other, which the kernel refuses"),
+    ("runc 1.1", "clears one way of access times and sets no other, which the kernel refuses"),
+    ("crun 1.8", "clears one way of access times and sets no other, which the kernel refuses"),
 ];
 
 /// Binds a tree of two mounts, made with `flags`, with each list of options: at /0, /1 and so on.

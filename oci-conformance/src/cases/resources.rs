@@ -15,13 +15,11 @@ pub const CASES: &[Case] = &[
     case!(disable_oom_killer, "config-linux.md#memory", "memory.disableOOMKiller is the v1 cgroup's"),
     case!(kernel_memory, "config-linux.md#memory", "memory.kernel, which no kernel has any more, does not matter"),
     case!(kernel_tcp, "config-linux.md#memory", "memory.kernelTCP is the v1 cgroup's")
-        .known(&[("runc", "1.1.5 ignores it"), ("crun", "it is ignored")]),
+        .known(&[("runc 1.1", "ignores it"), ("crun", "it is ignored")]),
     case!(use_hierarchy, "config-linux.md#memory", "memory.useHierarchy is accepted"),
     case!(check_before_update, "config-linux.md#memory", "memory.checkBeforeUpdate does not hinder a first limit"),
-    case!(cpu_burst, "config-linux.md#cpu", "cpu.burst is the cgroup's").known(&[
-        ("runc", "1.1.5 does not know it"),
-        ("crun", "1.8.1 writes it before the quota that has to cover it"),
-    ]),
+    case!(cpu_burst, "config-linux.md#cpu", "cpu.burst is the cgroup's")
+        .known(&[("runc 1.1", "does not know it"), ("crun 1.8", "writes it before the quota that has to cover it")]),
     case!(cpu_mems, "config-linux.md#cpu", "cpu.mems is the cgroup's"),
     case!(realtime, "config-linux.md#cpu", "realtimeRuntime and realtimePeriod are the v1 cgroup's, or refused"),
     case!(leaf_weight, "config-linux.md#block-io", "leafWeight is the v1 cgroup's, or refused where there is none"),
@@ -31,23 +29,23 @@ pub const CASES: &[Case] = &[
     case!(throttle_write_iops, "config-linux.md#block-io", "throttleWriteIOPSDevice is the cgroup's"),
     case!(hugepages, "config-linux.md#huge-page-limits", "hugepageLimits are the cgroup's, or refused without hugetlb")
         .known(&[
-            ("runc", "1.1.5 ignores them where hugetlb is not a v1 hierarchy"),
-            ("crun", "1.8.1 has no hybrid hierarchy"),
+            ("runc 1.1", "ignores them where hugetlb is not a v1 hierarchy"),
+            ("crun 1.8", "has no hybrid hierarchy"),
         ]),
     case!(unknown_page_size, "config-linux.md#huge-page-limits", "a page size that is not there is refused")
-        .known(&[("runc", "1.1.5 ignores it where hugetlb is not a v1 hierarchy")]),
+        .known(&[("runc 1.1", "ignores it where hugetlb is not a v1 hierarchy")]),
     case!(class_id, "config-linux.md#network", "network.classID is the v1 cgroup's, or refused without net_cls")
         .known(IGNORES_NETWORK),
     case!(priorities, "config-linux.md#network", "network.priorities are the v1 cgroup's, or refused without net_prio")
         .known(IGNORES_NETWORK),
     case!(rdma, "config-linux.md#rdma", "rdma limits of a device that is not there are refused")
-        .known(&[("runc", "they are ignored without the controller"), ("crun", "1.8.1 ignores them")]),
+        .known(&[("runc", "they are ignored without the controller"), ("crun 1.8", "ignores them")]),
     case!(
         owner,
         "config-linux.md#cgroup-ownership",
         "a v2 cgroup mounted writable belongs to the user, a v1 cgroup not"
     )
-    .known(&[("crun", "1.8.1 gives away files beyond those of the list")]),
+    .known(&[("crun 1.8", "gives away files beyond those of the list")]),
     case!(owner_read_only, "config-linux.md#cgroup-ownership", "a cgroup that is mounted read-only stays the host's"),
 ];
 

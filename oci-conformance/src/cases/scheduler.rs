@@ -30,10 +30,8 @@ pub const CASES: &[Case] = &[
     case!(io_best_effort, "config.md#linux-process", "IOPRIO_CLASS_BE with its level").known(UNKNOWN),
     case!(io_idle, "config.md#linux-process", "IOPRIO_CLASS_IDLE").known(UNKNOWN),
     case!(io_unknown_class, "config.md#linux-process", "an unknown ioPriority class is refused").known(UNKNOWN),
-    case!(io_level_out_of_range, "config.md#linux-process", "an ioPriority level above 7 is refused").known(&[
-        ("runc", "the level is shifted into the class unchecked, or not known at all (1.1)"),
-        ("crun", "1.8.1 does not know it"),
-    ]),
+    case!(io_level_out_of_range, "config.md#linux-process", "an ioPriority level above 7 is refused")
+        .known(&[("runc 1.1", "does not know it"), ("crun 1.8", "does not know it")]),
     case!(cpu_affinity, "config.md#linux-process", "execCPUAffinity is not for the container's first process")
         .known(NEWER),
     case!(exec_cpu_affinity, "config.md#linux-process", "execCPUAffinity.final holds for a further process")
@@ -43,8 +41,8 @@ pub const CASES: &[Case] = &[
     case!(bad_cpu_affinity, "config.md#linux-process", "a list of CPUs that is none is refused").known(UNKNOWN),
 ];
 
-const NEWER: &[(&str, &str)] = &[("crun", "1.8.1 refuses bundles of a newer minor version")];
-const UNKNOWN: &[(&str, &str)] = &[("runc", "1.1.5 does not know it"), ("crun", "1.8.1 does not know it")];
+const NEWER: &[(&str, &str)] = &[("crun 1.8", "refuses bundles of a newer minor version")];
+const UNKNOWN: &[(&str, &str)] = &[("runc 1.1", "does not know it"), ("crun 1.8", "does not know it")];
 
 /// The nice value, the static priority and the number of the policy in a line of /proc/<pid>/stat.
 struct Scheduled {
