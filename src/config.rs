@@ -71,9 +71,9 @@ fn read_as<T: DeserializeOwned>(json: &[u8], process: &str) -> Result<T> {
 }
 
 fn describe(json: &[u8], error: &serde_json::Error) -> Error {
-    let property = match error.is_data() {
-        true => property::at(json, error.line(), error.column()),
-        false => String::new(),
+    let property = match error.is_eof() {
+        true => String::new(),
+        false => property::at(json, error.line(), error.column()),
     };
     let colon = if property.is_empty() { "" } else { ": " };
     anyhow!("{property}{colon}{error}")

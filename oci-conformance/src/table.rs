@@ -196,9 +196,9 @@ mod tests {
 
     #[test]
     fn what_is_around_the_markers_stays() {
-        let document = format!("# a\n{BEGIN}old{END}\nb\n");
+        let document = format!("# a\n{BEGIN}OLD{END}\nb\n");
         let made = replace(&document, &[], &crate::cases::all()).expect("markers");
-        assert!(made.starts_with("# a\n") && made.ends_with("\nb\n") && !made.contains("old"));
+        assert!(made.starts_with("# a\n") && made.ends_with("\nb\n") && !made.contains("OLD"));
         assert_eq!(replace(&made, &[], &crate::cases::all()).expect("markers"), made);
         assert!(replace("no marker", &[], &[]).is_err());
     }

@@ -150,10 +150,8 @@ impl<'de> Visitor<'de> for Walk {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match self.0 {
-            List(_) => deserializer.deserialize_seq(self),
-            Object(_) | Map(_) => deserializer.deserialize_map(self),
-        }
+        // Not for a list or a map: of the wrong one the place would be that of what is before it.
+        deserializer.deserialize_any(self)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
