@@ -7,7 +7,7 @@ RUNTIME ?=
 
 export PREFIX DESTDIR RUNTIME
 
-.PHONY: help demo test test-vm build install bench conformance conformance-oci conformance-runc lint deps clean
+.PHONY: help demo test test-vm build install bench conformance conformance-table conformance-oci conformance-runc lint deps clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +40,10 @@ bench: ## compare with crun, runc and the kernel's own cost; a quick look: hack/
 conformance: ## run our own conformance suite, on any runtime: RUNTIME=runc
 	@hack/deps build
 	@hack/conformance
+
+conformance-table: ## make the tables of docs/conformance.md of what the suite finds here, for tare, runc and crun
+	@hack/deps build bench
+	@hack/conformance-table run
 
 conformance-oci: ## run the official validation suite, side by side with runc
 	@hack/deps build conformance

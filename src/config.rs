@@ -1,6 +1,7 @@
 //! config.json: read once, checked whole, before anything is made.
 
 mod property;
+mod schema;
 mod spelling;
 
 use std::fs;
@@ -44,15 +45,21 @@ pub fn read(path: &Path) -> Result<Spec> {
     // A list would do for the parser, which takes the properties in their order then.
     let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
     ensure!(first.is_none_or(|&byte| byte == b'{'), "{path:?}: is not a JSON object");
-    parse(&json, "/process").with_context(|| format!("{path:?}"))
+    parse(&json, "/process", &schema::CONFIG).with_context(|| format!("{path:?}"))
 }
 
 /// Reads a process as `exec --process` is given one; nothing in it is checked yet.
 pub fn parse_process(json: &[u8]) -> Result<Process> {
-    parse(json, "")
+    parse(json, "", &schema::PROCESS)
 }
 
-fn parse<T: DeserializeOwned>(json: &[u8], process: &str) -> Result<T> {
+fn parse<T: DeserializeOwned>(json: &[u8], process: &str, shape: &'static schema::Shape) -> Result<T> {
+    let parsed = read_as(json, process)?;
+    schema::check(json, shape).map_err(|error| describe(json, &error))?;
+    Ok(parsed)
+}
+
+fn read_as<T: DeserializeOwned>(json: &[u8], process: &str) -> Result<T> {
     let error = match serde_json::from_slice(json) {
         Ok(parsed) => return Ok(parsed),
         Err(error) => error,
@@ -64,9 +71,9 @@ fn parse<T: DeserializeOwned>(json: &[u8], process: &str) -> Result<T> {
 }
 
 fn describe(json: &[u8], error: &serde_json::Error) -> Error {
-    let property = match error.is_data() {
-        true => property::at(json, error.line(), error.column()),
-        false => String::new(),
+    let property = match error.is_eof() {
+        true => String::new(),
+        false => property::at(json, error.line(), error.column()),
     };
     let colon = if property.is_empty() { "" } else { ": " };
     anyhow!("{property}{colon}{error}")

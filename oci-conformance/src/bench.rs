@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::cgroup::Hierarchies;
+use crate::output::Run;
 use crate::{elf, mountinfo, probe};
 
 /// One run of the suite. Its directory and its cgroups go away with it.
@@ -18,6 +19,7 @@ pub struct Suite {
     /// The runtime under test.
     pub runtime: PathBuf,
     name: String,
+    version: String,
     /// Holds the probe, and a directory for each container.
     pub dir: PathBuf,
     /// The mounted cgroup hierarchies.
@@ -38,8 +40,9 @@ impl Suite {
         }
         let dir = std::env::temp_dir().canonicalize().context("resolve the temporary directory")?.join(&mark);
         fs::DirBuilder::new().mode(0o755).create(&dir).with_context(|| format!("create {}", dir.display()))?;
-        let name = name_of(&runtime);
-        let suite = Suite { runtime, name, dir, cgroups: Hierarchies::read()?, mark, count: AtomicUsize::new(0) };
+        let (name, version) = name_of(&runtime);
+        let suite =
+            Suite { runtime, name, version, dir, cgroups: Hierarchies::read()?, mark, count: AtomicUsize::new(0) };
         fs::write(suite.probe(), program).context("write the probe")?;
         fs::set_permissions(suite.probe(), fs::Permissions::from_mode(0o755)).context("chmod the probe")?;
         // A container's first process becomes our child when the runtime's command ends: its exit status can be seen.
@@ -47,9 +50,9 @@ impl Suite {
         Ok(suite)
     }
 
-    /// The name by which the runtime calls itself: `runc`, `crun`.
-    pub fn runtime_name(&self) -> &str {
-        &self.name
+    /// What the runtime calls itself (`runc`, `crun`), and where it is tried.
+    pub fn run(&self) -> Run {
+        Run { runtime: self.name.clone(), version: self.version.clone(), cgroups: self.cgroups.layout() }
     }
 
     /// The probe on the host; hooks are given this path.
@@ -90,14 +93,16 @@ fn find(program: &Path) -> Result<PathBuf> {
     found.with_context(|| format!("no {} in $PATH", program.display()))
 }
 
-/// The first word that `--version` prints, or the file's name.
-fn name_of(runtime: &Path) -> String {
+/// The name and the version that `--version` prints (`NAME version VERSION`), or the file's name.
+fn name_of(runtime: &Path) -> (String, String) {
     let printed = Command::new(runtime).arg("--version").stdin(Stdio::null()).output();
     let printed = printed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    match printed.split_whitespace().next() {
+    let mut words = printed.split_whitespace();
+    let name = match words.next() {
         Some(word) => word.to_owned(),
         None => runtime.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-    }
+    };
+    (name, words.nth(1).unwrap_or("unknown").to_owned())
 }
 
 /// The suite as one case sees it: with an end.

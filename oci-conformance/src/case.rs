@@ -18,7 +18,7 @@ pub struct Case {
     pub title: &'static str,
     /// Passes, fails with what was seen instead, or ends with a [`Skip`].
     pub run: fn(&Bench) -> Result<()>,
-    /// Runtimes that fail it for a known reason: name and reason.
+    /// Runtimes that fail it for a known reason: the name, or the name and the beginning of a version, and the reason.
     pub known: &'static [(&'static str, &'static str)],
 }
 
@@ -35,9 +35,12 @@ impl Case {
         self
     }
 
-    /// The known reason why that runtime fails.
-    pub fn reason_for(&self, runtime: &str) -> Option<&'static str> {
-        self.known.iter().find(|(name, _)| *name == runtime).map(|(_, reason)| *reason)
+    /// The known reason why that runtime fails; one for its version comes before one for every version.
+    pub fn reason_for(&self, runtime: &str, version: &str) -> Option<&'static str> {
+        let of_version =
+            |name: &str| name.split_once(' ').is_some_and(|(of, begin)| of == runtime && version.starts_with(begin));
+        let found = self.known.iter().find(|(name, _)| of_version(name));
+        found.or_else(|| self.known.iter().find(|(name, _)| *name == runtime)).map(|(_, reason)| *reason)
     }
 }
 
@@ -75,3 +78,16 @@ macro_rules! skip {
     };
 }
 pub(crate) use skip;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_reason_for_the_version_comes_first() {
+        let known = &[("runc", "all"), ("runc 1.1", "old")];
+        let case = crate::cases::all()[0];
+        let case = super::Case { known, name: case.name, ..*case };
+        assert_eq!(case.reason_for("runc", "1.1.5+ds1"), Some("old"));
+        assert_eq!(case.reason_for("runc", "1.3.6"), Some("all"));
+        assert_eq!(case.reason_for("crun", "1.1"), None);
+    }
+}

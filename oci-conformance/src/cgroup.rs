@@ -30,6 +30,12 @@ impl Hierarchies {
         Ok(parse(&fs::read_to_string("/proc/self/mountinfo").context("read the mount table")?))
     }
 
+    /// `v1` when any controller is there, also beside a `v2` that has some.
+    pub fn layout(&self) -> &'static str {
+        let is_controller = |name: &String| !name.contains('=') && name != "rw" && name != "ro";
+        if self.v1.iter().any(|(names, _)| names.iter().any(is_controller)) { "v1" } else { "v2" }
+    }
+
     /// Every mount point of a hierarchy.
     pub fn roots(&self) -> impl Iterator<Item = &Path> {
         self.v1.iter().map(|(_, point)| point.as_path()).chain(self.v2.as_deref())
@@ -82,6 +88,13 @@ impl Hierarchies {
         let v1 = self.v1.iter().filter_map(|(names, root)| Some((first(names)?, root)));
         let all = v1.chain(self.v2.iter().map(|root| (String::new(), root)));
         all.filter_map(|(name, root)| Some(root.join(path_in(&table, &name)?.trim_start_matches('/')))).collect()
+    }
+
+    /// Gives a cgroup of the v1 cpu hierarchy, which is made, real-time bandwidth for those below it; false where there
+    /// is no such hierarchy or no such bandwidth.
+    pub fn allow_real_time(&self, path: &str) -> bool {
+        let Some(dir) = self.v1_root("cpu").map(|root| root.join(path)) else { return false };
+        fs::create_dir_all(&dir).is_ok() && fs::write(dir.join("cpu.rt_runtime_us"), "100000").is_ok()
     }
 
     /// Removes the cgroup of that path and those below it from every hierarchy, as far as they are empty.

@@ -47,6 +47,8 @@ pub struct Container<'a> {
     pub config: Value,
     /// The runtime's state directory: containers of one case can share it.
     pub state_root: PathBuf,
+    /// A program and its arguments that execute the runtime: `nice -n 3`.
+    pub before: Vec<String>,
     pid: Cell<Option<i32>>,
     exit: Cell<Option<Exit>>,
     calls: Cell<u32>,
@@ -69,7 +71,7 @@ impl<'a> Container<'a> {
         let config = default_config(&format!("/{}/{id}", suite.mark));
         let state_root = dir.join("state");
         let (pid, exit, calls) = (Cell::new(None), Cell::new(None), Cell::new(0));
-        Ok(Container { bench, id, dir, config, state_root, pid, exit, calls })
+        Ok(Container { bench, id, dir, config, state_root, before: Vec::new(), pid, exit, calls })
     }
 
     /// A container that lives until it is killed.
@@ -144,7 +146,15 @@ impl<'a> Container<'a> {
     fn call_into(&self, args: &[&str], files: &Path) -> Result<Outcome> {
         let shown = args.join(" ");
         let (stdout, stderr) = (files.with_extension("stdout"), files.with_extension("stderr"));
-        let mut child = Command::new(&self.bench.suite.runtime)
+        let mut command = match self.before.split_first() {
+            Some((program, args)) => {
+                let mut command = Command::new(program);
+                command.args(args).arg(&self.bench.suite.runtime);
+                command
+            }
+            None => Command::new(&self.bench.suite.runtime),
+        };
+        let mut child = command
             .arg("--root")
             .arg(&self.state_root)
             .args(args)

@@ -12,12 +12,15 @@ mod elf;
 mod mountinfo;
 mod output;
 mod probe;
+mod properties;
 mod report;
+mod results;
 mod runner;
 mod select;
+mod table;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -33,7 +36,7 @@ use crate::select::select;
 #[command(version)]
 struct Options {
     /// The runtime under test: a path, or a name to be found in $PATH
-    #[arg(long, required_unless_present = "list")]
+    #[arg(long, required_unless_present_any = ["list", "table"])]
     runtime: Option<PathBuf>,
     /// Only cases whose name, section or title contains TEXT; may be repeated, any of them counts
     #[arg(long, value_name = "TEXT")]
@@ -50,6 +53,15 @@ struct Options {
     /// List the cases and run none
     #[arg(long)]
     list: bool,
+    /// Make the tables in DOCUMENT anew, of the results in STORE, and run no case
+    #[arg(long, value_name = "DOCUMENT", requires = "store")]
+    table: Option<PathBuf>,
+    /// The file that keeps the last results of each runtime on each layout of cgroups
+    #[arg(long, value_name = "STORE")]
+    store: Option<PathBuf>,
+    /// Results of a run of all cases, as --format json writes them, to be put in STORE; may be repeated
+    #[arg(long, value_name = "RESULTS", requires = "table")]
+    merge: Vec<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -79,6 +91,9 @@ fn run(options: &Options) -> Result<bool> {
         }
         return Ok(true);
     }
+    if let (Some(document), Some(store)) = (&options.table, &options.store) {
+        return make_table(document, store, &options.merge).map(|()| true);
+    }
     if cases.is_empty() {
         bail!("no case matches {}", options.filter.join(", "));
     }
@@ -88,9 +103,23 @@ fn run(options: &Options) -> Result<bool> {
     let runtime = options.runtime.as_deref().context("--runtime is missing")?;
     let suite = Suite::new(runtime)?;
     let jobs = options.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-    let mut writer = output::Writer::new(&mut stdout, options.format, suite.runtime_name(), cases.len())?;
+    let mut writer = output::Writer::new(&mut stdout, options.format, suite.run(), cases.len())?;
     runner::run(&suite, &cases, jobs, Duration::from_secs(options.timeout), |index, finding| {
         writer.finding(index, cases[index], finding)
     })?;
     Ok(writer.finish()? == 0)
+}
+
+/// Puts new results in the store, and the tables made of it in the document.
+fn make_table(document: &Path, store: &Path, merge: &[PathBuf]) -> Result<()> {
+    let text = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+    let write =
+        |path: &Path, text: String| std::fs::write(path, text).with_context(|| format!("write {}", path.display()));
+    let cases = cases::all();
+    let mut columns = results::parse(&text(store)?).with_context(|| store.display().to_string())?;
+    for file in merge {
+        results::merge(&mut columns, results::from_json(&text(file)?).with_context(|| file.display().to_string())?);
+    }
+    write(store, results::write(&columns, &cases))?;
+    write(document, table::replace(&text(document)?, &columns, &cases)?)
 }

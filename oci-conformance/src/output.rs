@@ -18,11 +18,21 @@ pub enum Format {
     Json,
 }
 
+/// What is under test.
+pub struct Run {
+    /// The runtime's own name.
+    pub runtime: String,
+    /// The runtime's version.
+    pub version: String,
+    /// `v1` or `v2`.
+    pub cgroups: &'static str,
+}
+
 /// Writes each finding as it comes, and the sums at the end.
 pub struct Writer<'a> {
     to: &'a mut dyn Write,
     format: Format,
-    runtime: String,
+    run: Run,
     passed: usize,
     failed: usize,
     explained: usize,
@@ -30,18 +40,17 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Begins the output for that runtime.
-    pub fn new(to: &'a mut dyn Write, format: Format, runtime: &str, cases: usize) -> Result<Writer<'a>> {
+    /// Begins the output of that run.
+    pub fn new(to: &'a mut dyn Write, format: Format, run: Run, cases: usize) -> Result<Writer<'a>> {
         if format == Format::Tap {
             writeln!(to, "TAP version 14\n1..{cases}")?;
         }
-        let runtime = runtime.to_owned();
-        Ok(Writer { to, format, runtime, passed: 0, failed: 0, explained: 0, skipped: 0 })
+        Ok(Writer { to, format, run, passed: 0, failed: 0, explained: 0, skipped: 0 })
     }
 
     /// Writes one case's result; `index` counts from 0.
     pub fn finding(&mut self, index: usize, case: &Case, finding: Finding) -> Result<()> {
-        let known = case.reason_for(&self.runtime);
+        let known = case.reason_for(&self.run.runtime, &self.run.version);
         match finding.verdict {
             Verdict::Pass => self.passed += 1,
             Verdict::Skip(_) => self.skipped += 1,
@@ -63,7 +72,7 @@ impl<'a> Writer<'a> {
             Verdict::Pass => {
                 writeln!(self.to, "ok {number} - {line}")?;
                 if let Some(reason) = known {
-                    writeln!(self.to, "# {} passes, though it is said not to: {reason}", self.runtime)?;
+                    writeln!(self.to, "# {} passes, though it is said not to: {reason}", self.run.runtime)?;
                 }
             }
             Verdict::Skip(reason) => writeln!(self.to, "ok {number} - {line} # SKIP {}", one_line(reason))?,
@@ -72,7 +81,7 @@ impl<'a> Writer<'a> {
                 // A JSON string is a YAML string.
                 writeln!(self.to, "  ---\n  message: {}", json!(message))?;
                 if let Some(reason) = known {
-                    writeln!(self.to, "  known: {}", json!(format!("{}: {reason}", self.runtime)))?;
+                    writeln!(self.to, "  known: {}", json!(format!("{}: {reason}", self.run.runtime)))?;
                 }
                 writeln!(self.to, "  ...")?;
             }
@@ -87,7 +96,9 @@ impl<'a> Writer<'a> {
             Verdict::Skip(reason) => ("skip", Some(reason)),
         };
         let line = json!({
-            "runtime": self.runtime,
+            "runtime": self.run.runtime,
+            "version": self.run.version,
+            "cgroups": self.run.cgroups,
             "name": case.full_name(),
             "section": case.section,
             "title": case.title,
@@ -103,7 +114,7 @@ impl<'a> Writer<'a> {
     pub fn finish(self) -> Result<usize> {
         let mut sums = String::new();
         if self.explained > 0 {
-            sums = format!("# {} of the failures of {} have a known reason\n", self.explained, self.runtime);
+            sums = format!("# {} of the failures of {} have a known reason\n", self.explained, self.run.runtime);
         }
         sums += &format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped);
         match self.format {
@@ -141,7 +152,8 @@ mod tests {
 
     fn written(format: Format, runtime: &str, verdict: Verdict) -> (String, usize) {
         let mut bytes = Vec::new();
-        let mut writer = Writer::new(&mut bytes, format, runtime, 1).expect("write to memory");
+        let run = Run { runtime: runtime.to_owned(), version: "1".to_owned(), cgroups: "v2" };
+        let mut writer = Writer::new(&mut bytes, format, run, 1).expect("write to memory");
         writer.finding(0, &CASE, Finding { verdict, elapsed: Duration::from_millis(3) }).expect("write to memory");
         let failed = writer.finish().expect("write to memory");
         (String::from_utf8(bytes).expect("text"), failed)

@@ -18,7 +18,7 @@ pub fn check(resources: &LinuxResources) -> Result<()> {
         block_io_values(block_io).context("linux.resources.blockIO")?;
     }
     for (index, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
-        hugepage_limit(limit).with_context(|| format!("linux.resources.hugepageLimits[{index}]"))?;
+        hugepage_limit(index, limit)?;
     }
     for (device, limit) in resources.rdma().iter().flatten() {
         if limit.hca_handles().is_none() && limit.hca_objects().is_none() {
@@ -112,17 +112,17 @@ fn block_io_values(block_io: &LinuxBlockIo) -> Result<()> {
 }
 
 /// The spec's `^[1-9][0-9]*[KMG]B$`; it becomes a part of a file's name.
-fn hugepage_limit(limit: &LinuxHugepageLimit) -> Result<()> {
+fn hugepage_limit(index: usize, limit: &LinuxHugepageLimit) -> Result<()> {
     let size = limit.page_size();
     let number = ["KB", "MB", "GB"].iter().find_map(|unit| size.strip_suffix(unit));
     let well_formed = number.is_some_and(|number| {
         !number.starts_with('0') && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
     });
     if !well_formed {
-        bail!("pageSize: {size:?} is no size such as \"2MB\"");
+        bail!("linux.resources.hugepageLimits[{index}].pageSize: {size:?} is no size such as \"2MB\"");
     }
     if limit.limit() < 0 {
-        bail!("limit: {} is no number of bytes", limit.limit());
+        bail!("linux.resources.hugepageLimits[{index}].limit: {} is no number of bytes", limit.limit());
     }
     Ok(())
 }
@@ -195,7 +195,7 @@ mod tests {
             (r#"{"cpu":{"quota":10,"burst":11}}"#, "linux.resources.cpu: burst: 11 "),
             (r#"{"cpu":{"cpus":"all"}}"#, "linux.resources.cpu: cpus: \"all\" "),
             (r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0}]}}"#, "linux.resources.blockIO: weightDevice[0]: "),
-            (r#"{"hugepageLimits":[{"pageSize":"../x","limit":1}]}"#, "linux.resources.hugepageLimits[0]: pageSize: "),
+            (r#"{"hugepageLimits":[{"pageSize":"../x","limit":1}]}"#, "linux.resources.hugepageLimits[0].pageSize: "),
             (r#"{"rdma":{"mlx":{}}}"#, "linux.resources.rdma[\"mlx\"]: "),
             (r#"{"unified":{"../memory.max":"1"}}"#, "linux.resources.unified: "),
             (r#"{"unified":{"cgroup.procs":"1"}}"#, "linux.resources.unified: "),

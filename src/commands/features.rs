@@ -29,8 +29,8 @@ struct Built {
 const BUILT: Built = Built {
     cgroup_v1: true,
     cgroup_v2: true,
-    cgroup_systemd: false,
-    cgroup_systemd_user: false,
+    cgroup_systemd: true,
+    cgroup_systemd_user: true,
     cgroup_rdma: true,
     apparmor: true,
     selinux: true,
@@ -140,6 +140,50 @@ mod tests {
         assert_eq!(seccomp.actions().as_ref().unwrap().len(), 9);
         assert!(seccomp.archs().as_ref().unwrap().len() >= 19);
         assert!(linux.mount_extensions().as_ref().unwrap().idmap().as_ref().unwrap().enabled().is_some());
+    }
+
+    /// The schema's properties, each with a value that it has to have or to hold.
+    #[test]
+    fn every_property_of_the_schema_is_there() {
+        let found: Value = serde_json::from_str(&document(&["rro", "idmap"]).unwrap()).unwrap();
+        for (pointer, value) in [
+            ("/ociVersionMin", json!("1.0.0")),
+            ("/ociVersionMax", json!("1.3.0")),
+            ("/linux/cgroup/v1", json!(true)),
+            ("/linux/cgroup/v2", json!(true)),
+            ("/linux/cgroup/systemd", json!(true)),
+            ("/linux/cgroup/systemdUser", json!(true)),
+            ("/linux/cgroup/rdma", json!(true)),
+            ("/linux/seccomp/enabled", json!(true)),
+            ("/linux/apparmor/enabled", json!(true)),
+            ("/linux/selinux/enabled", json!(true)),
+            ("/linux/intelRdt/enabled", json!(true)),
+            ("/linux/intelRdt/schemata", json!(true)),
+            ("/linux/intelRdt/monitoring", json!(true)),
+            ("/linux/mountExtensions/idmap/enabled", json!(true)),
+            ("/linux/netDevices/enabled", json!(true)),
+        ] {
+            assert_eq!(found.pointer(pointer), Some(&value), "{pointer}");
+        }
+        for (pointer, item, count) in [
+            ("/hooks", "startContainer", 6),
+            ("/mountOptions", "rro", 2),
+            ("/potentiallyUnsafeConfigAnnotations", "org.systemd.property.", 3),
+            ("/linux/namespaces", "time", 8),
+            ("/linux/capabilities", "CAP_PERFMON", 41),
+            ("/linux/seccomp/actions", "SCMP_ACT_NOTIFY", 9),
+            ("/linux/seccomp/operators", "SCMP_CMP_MASKED_EQ", 7),
+            ("/linux/seccomp/knownFlags", "SECCOMP_FILTER_FLAG_TSYNC", 4),
+            ("/linux/memoryPolicy/modes", "MPOL_WEIGHTED_INTERLEAVE", 7),
+            ("/linux/memoryPolicy/flags", "MPOL_F_NUMA_BALANCING", 3),
+        ] {
+            let list = found.pointer(pointer).and_then(Value::as_array).unwrap();
+            assert!(list.iter().any(|found| found == item) && list.len() == count, "{pointer}: {list:?}");
+        }
+        let known = found["linux"]["seccomp"]["knownFlags"].as_array().unwrap();
+        let supported = found["linux"]["seccomp"]["supportedFlags"].as_array().unwrap();
+        assert!(supported.iter().all(|flag| known.contains(flag)) && !supported.is_empty(), "{supported:?}");
+        assert!(found["annotations"]["io.github.seccomp.libseccomp.version"].is_string());
     }
 
     #[test]

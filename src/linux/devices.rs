@@ -50,6 +50,12 @@ pub fn check(spec: &Spec) -> Result<()> {
         check_absolute(path).with_context(|| format!("linux.devices[{index}].path"))?;
         ensure!(clean(path).file_name().is_some(), "linux.devices[{index}].path: {path:?} does not name a file");
         ensure!(kind(device.typ()).is_some(), "linux.devices[{index}].type: must be one of c, b, u, p");
+        // Nine bits, as the schema says: the others are no part of the permissions.
+        ensure!(
+            device.file_mode().is_none_or(|mode| mode <= 0o777),
+            "linux.devices[{index}].fileMode: {} is more than 511",
+            device.file_mode().unwrap_or_default()
+        );
         let is_number = |number: i64| u32::try_from(number).is_ok();
         ensure!(
             device.typ() == LinuxDeviceType::P || is_number(device.major()) && is_number(device.minor()),

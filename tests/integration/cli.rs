@@ -196,6 +196,7 @@ fn features_are_told_to_anyone() {
         assert_eq!(features["ociVersionMax"], "1.3.0");
         assert_eq!(linux["mountExtensions"]["idmap"]["enabled"], true);
         assert!(linux["seccomp"]["supportedFlags"].is_array(), "{features}");
+        assert_eq!((&linux["cgroup"]["systemd"], &linux["cgroup"]["systemdUser"]), (&json!(true), &json!(true)));
     }
 }
 

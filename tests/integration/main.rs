@@ -8,6 +8,7 @@ mod cgroup_tree;
 mod cgroups;
 mod cli;
 mod config_errors;
+mod config_schema;
 mod container;
 mod runtime;
 

@@ -20,13 +20,13 @@ pub const CASES: &[Case] = &[
     case!(memory_swap, "config-linux.md#memory", "memory.swap limits memory and swap together"),
     case!(cpu_shares, "config-linux.md#cpu", "cpu.shares is the cgroup's share, converted to a weight in v2"),
     case!(cpu_quota, "config-linux.md#cpu", "cpu.quota and cpu.period are the cgroup's bandwidth"),
-    case!(cpu_idle, "config-linux.md#cpu", "cpu.idle is the cgroup's").known(&[("runc", "1.1.5 does not know it")]),
+    case!(cpu_idle, "config-linux.md#cpu", "cpu.idle is the cgroup's").known(&[("runc 1.1", "does not know it")]),
     case!(cpuset, "config-linux.md#cpu", "cpu.cpus and cpu.mems are the cgroup's, and the program's"),
     case!(pids_limit, "config-linux.md#pids", "pids.limit is the cgroup's limit, and it holds"),
     case!(pids_unlimited, "config-linux.md#pids", "a pids.limit of -1 is no limit")
-        .known(&[("crun", "1.8.1 writes -1 into a file that asks for max")]),
+        .known(&[("crun 1.8", "writes -1 into a file that asks for max")]),
     case!(block_io_weight, "config-linux.md#block-io", "blockIO.weight is the cgroup's weight")
-        .known(&[("crun", "1.8.1 knows blkio.weight alone, not blkio.bfq.weight")]),
+        .known(&[("crun 1.8", "knows blkio.weight alone, not blkio.bfq.weight")]),
     case!(block_io_throttle, "config-linux.md#block-io", "throttle rates are the cgroup's"),
     case!(devices_denied, "config-linux.md#allowed-device-list", "a denied device cannot be opened or made"),
     case!(devices_order, "config-linux.md#allowed-device-list", "device rules apply in the listed order"),
@@ -36,14 +36,14 @@ pub const CASES: &[Case] = &[
     case!(invalid_value, "config-linux.md#cpu", "a value that the kernel refuses is an error"),
 ];
 
-fn with_resources<'a>(bench: &'a Bench, name: &str, value: Value) -> Result<Container<'a>> {
+pub fn with_resources<'a>(bench: &'a Bench, name: &str, value: Value) -> Result<Container<'a>> {
     let mut container = Container::holding(bench)?;
     container.config["linux"]["resources"][name] = value;
     Ok(container)
 }
 
 /// Creates the container with that resource and compares a file of its cgroup, v1's or v2's.
-fn expect(bench: &Bench, resource: (&str, Value), v1: (&str, &str, &str), v2: (&str, &str, &str)) -> Result<()> {
+pub fn expect(bench: &Bench, resource: (&str, Value), v1: (&str, &str, &str), v2: (&str, &str, &str)) -> Result<()> {
     let controller = if bench.suite.cgroups.version_of(v1.0).is_some() { v1.0 } else { v2.0 };
     if bench.suite.cgroups.version_of(controller).is_none() {
         skip!("no cgroup controller {controller} on this machine");
@@ -218,7 +218,7 @@ fn block_io_weight(bench: &Bench) -> Result<()> {
 }
 
 /// The numbers of a whole disk of this machine.
-fn disk() -> Option<(u64, u64)> {
+pub fn disk() -> Option<(u64, u64)> {
     let names = std::fs::read_dir("/sys/block").ok()?.flatten();
     let numbers = names
         .filter(|entry| {

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
-use crate::case::{Case, case};
+use crate::case::{Case, case, skip};
 use crate::container::Container;
 use crate::report::Report;
 
@@ -17,10 +17,14 @@ pub const CASES: &[Case] = &[
     case!(elsewhere, "config-linux.md#devices", "a device's path may be outside of /dev"),
     case!(fifo, "config-linux.md#devices", "a device of type p is a FIFO"),
     case!(block_device, "config-linux.md#devices", "a device of type b is a block device"),
+    case!(unbuffered, "config-linux.md#devices", "a device of type u is a character device"),
+    case!(in_user_namespace, "config-linux.md#devices", "a device is there in a user namespace too"),
+    case!(without_numbers, "config-linux.md#devices", "a device without major and minor is refused, but for a FIFO")
+        .known(&[("runc", "they are taken for 0"), ("crun", "they are taken for 0")]),
     case!(another_file_is_there, "config-linux.md#devices", "another file at a device's path is an error")
-        .known(&[("runc", "1.1.5 takes whatever is there"), ("crun", "1.8.1 takes whatever is there")]),
+        .known(&[("runc 1.1", "takes whatever is there"), ("crun 1.8", "takes whatever is there")]),
     case!(unknown_type, "config-linux.md#devices", "a device of an unknown type is refused")
-        .known(&[("crun", "1.8.1 takes it for a character device")]),
+        .known(&[("crun 1.8", "takes it for a character device")]),
     case!(
         not_for_the_container,
         "config-linux.md#devices",
@@ -117,6 +121,32 @@ fn fifo(bench: &Bench) -> Result<()> {
 fn block_device(bench: &Bench) -> Result<()> {
     let report = with_device(bench, json!({ "path": "/dev/disk", "type": "b", "major": 7, "minor": 250 }))?;
     expect_device(&report, "/dev/disk", "block", (7, 250))
+}
+
+fn unbuffered(bench: &Bench) -> Result<()> {
+    let report = with_device(bench, json!({ "path": "/dev/u", "type": "u", "major": 1, "minor": 5 }))?;
+    expect_device(&report, "/dev/u", "char", (1, 5))
+}
+
+/// A runtime without the right to make a node there binds the host's, whose owner is nobody's of the container: only
+/// that the device is there can be asked.
+fn in_user_namespace(bench: &Bench) -> Result<()> {
+    if !std::path::Path::new("/dev/kmsg").exists() {
+        skip!("there is no /dev/kmsg on this machine");
+    }
+    let mut container = Container::new(bench)?;
+    let mapping = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    container.namespace(json!({ "type": "user" }));
+    container.config["linux"]["uidMappings"] = mapping.clone();
+    container.config["linux"]["gidMappings"] = mapping;
+    container.config["linux"]["devices"] = json!([{ "path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11 }]);
+    expect_device(&container.report(&["stat:/dev/kmsg"])?, "/dev/kmsg", "char", (1, 11))
+}
+
+fn without_numbers(bench: &Bench) -> Result<()> {
+    let mut container = Container::new(bench)?;
+    container.config["linux"]["devices"] = json!([{ "path": "/dev/x", "type": "c" }]);
+    container.create_refused().map(drop)
 }
 
 fn another_file_is_there(bench: &Bench) -> Result<()> {

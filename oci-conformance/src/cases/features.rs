@@ -12,14 +12,11 @@ pub const CASES: &[Case] = &[
     case!(versions_are_accepted, "features.md#specification-version", "both versions are accepted in a configuration"),
     case!(hooks, "features.md#hooks", "the hooks named are hooks of the specification"),
     case!(mount_options, "features.md#mount-options", "the mount options named are recognized")
-        .known(&[("runc", "1.1.5 names ratime and gives the kernel a change of access times that it refuses")]),
-    case!(namespaces, "features-linux.md#namespaces", "the namespaces named are types of the specification"),
-    case!(memory_policy, "features-linux.md#memorypolicy", "the modes and flags named are ones of the specification"),
-    case!(capabilities, "features-linux.md#capabilities", "the capabilities named are recognized"),
+        .known(&[("runc 1.1", "names ratime and gives the kernel a change of access times that it refuses")]),
 ];
 
 /// The document, or a skip: a runtime need not have one.
-fn features(container: &Container) -> Result<Value> {
+pub fn features(container: &Container) -> Result<Value> {
     let outcome = container.call(&["features"])?;
     if outcome.code != Some(0) {
         skip!("the runtime has no features command");
@@ -27,7 +24,7 @@ fn features(container: &Container) -> Result<Value> {
     serde_json::from_str(&outcome.stdout).context("the features document is not JSON")
 }
 
-fn texts(value: &Value) -> Vec<&str> {
+pub fn texts(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
@@ -77,42 +74,5 @@ fn mount_options(bench: &Bench) -> Result<()> {
         let bind = if option.starts_with("rbind") { "rbind" } else { "bind" };
         container.mount(json!({ "destination": format!("/m/{option}"), "source": source, "options": [bind, option] }));
     }
-    container.run().map(drop)
-}
-
-fn memory_policy(bench: &Bench) -> Result<()> {
-    let features = features(&Container::new(bench)?)?;
-    let policy = &features["linux"]["memoryPolicy"];
-    if policy.is_null() {
-        skip!("no memoryPolicy in the features document");
-    }
-    let modes = ["DEFAULT", "BIND", "INTERLEAVE", "WEIGHTED_INTERLEAVE", "PREFERRED", "PREFERRED_MANY", "LOCAL"];
-    let flags = ["F_NUMA_BALANCING", "F_RELATIVE_NODES", "F_STATIC_NODES"];
-    for (key, known) in [("modes", modes.as_slice()), ("flags", &flags)] {
-        let named = texts(&policy[key]);
-        let unknown = named.iter().find(|name| !name.strip_prefix("MPOL_").is_some_and(|name| known.contains(&name)));
-        ensure!(unknown.is_none(), "{key}: {unknown:?} is unknown");
-    }
-    Ok(())
-}
-
-fn namespaces(bench: &Bench) -> Result<()> {
-    let features = features(&Container::new(bench)?)?;
-    let known = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
-    let named = texts(&features["linux"]["namespaces"]);
-    let unknown: Vec<_> = named.iter().filter(|name| !known.contains(name)).collect();
-    ensure!(unknown.is_empty(), "unknown namespaces: {unknown:?}");
-    Ok(())
-}
-
-fn capabilities(bench: &Bench) -> Result<()> {
-    let mut container = Container::new(bench)?;
-    let features = features(&container)?;
-    let named = texts(&features["linux"]["capabilities"]);
-    if named.is_empty() {
-        skip!("no capabilities in the features document");
-    }
-    ensure!(named.iter().all(|name| name.starts_with("CAP_")), "not all are capabilities: {named:?}");
-    container.config["process"]["capabilities"] = json!({ "bounding": named });
     container.run().map(drop)
 }

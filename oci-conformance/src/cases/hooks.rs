@@ -11,15 +11,15 @@ use crate::container::{Container, text};
 
 pub const CASES: &[Case] = &[
     case!(prestart, "config.md#prestart", "prestart: in create, in the runtime's namespaces, with the state on stdin")
-        .known(&[("crun", "1.8.1 says created where create has not finished")]),
+        .known(&[("crun 1.8", "says created where create has not finished")]),
     case!(create_runtime, "config.md#createruntime-hooks", "createRuntime: in create, in the runtime's namespaces")
-        .known(&[("crun", "1.8.1 says created where create has not finished")]),
+        .known(&[("crun 1.8", "says created where create has not finished")]),
     case!(
         create_container,
         "config.md#createcontainer-hooks",
         "createContainer: in create, in the container's namespaces"
     )
-    .known(&[("crun", "1.8.1 gives the pid 0")]),
+    .known(&[("crun 1.8", "gives the pid 0")]),
     case!(
         create_container_path,
         "config.md#createcontainer-hooks",
@@ -30,9 +30,9 @@ pub const CASES: &[Case] = &[
         "config.md#startcontainer-hooks",
         "startContainer: in start, in the container, path and all"
     )
-    .known(&[("crun", "1.8.1 gives / as the bundle")]),
+    .known(&[("crun 1.8", "gives / as the bundle")]),
     case!(poststart, "config.md#poststart", "poststart: before start returns, in the runtime's namespaces")
-        .known(&[("runc", "1.1.5 calls poststart hooks in create")]),
+        .known(&[("runc 1.1", "calls poststart hooks in create")]),
     case!(poststop, "config.md#poststop", "poststop: before delete returns, in the runtime's namespaces"),
     case!(
         namespaces_exist,
@@ -40,7 +40,7 @@ pub const CASES: &[Case] = &[
         "createRuntime and prestart run when the container's namespaces exist"
     ),
     case!(order_of_kinds, "runtime.md#lifecycle", "the kinds of hooks follow each other as the lifecycle says")
-        .known(&[("runc", "1.1.5 calls poststart hooks in create")]),
+        .known(&[("runc 1.1", "calls poststart hooks in create")]),
     case!(listed_order, "config.md#posix-platform-hooks", "hooks of a kind are called in the listed order"),
     case!(
         args_and_env,
@@ -48,7 +48,7 @@ pub const CASES: &[Case] = &[
         "a hook gets its args and, as the environment, its env alone"
     ),
     case!(no_args, "config.md#posix-platform-hooks", "args and env of a hook may be left out")
-        .known(&[("crun", "1.8.1 dies of SIGPIPE, now and then, where a hook does not read the state")]),
+        .known(&[("crun 1.8", "dies of SIGPIPE, now and then, where a hook does not read the state")]),
 ];
 
 /// A hook in the runtime's mount namespace that appends what it sees to the container's file `hooks`.

@@ -13,7 +13,7 @@ pub const CASES: &[Case] = &[
     case!(by_name, "runtime.md#kill", "a signal given by its name arrives at the container's process"),
     case!(by_number, "runtime.md#kill", "a signal given by its number arrives at the container's process"),
     case!(invalid_signal, "runtime.md#kill", "a signal that does not exist is refused, and nothing is sent")
-        .known(&[("crun", "1.8.1 takes an unknown name for signal 0")]),
+        .known(&[("crun 1.8", "takes an unknown name for signal 0")]),
     case!(created, "runtime.md#kill", "a created container can be killed"),
     case!(running, "runtime.md#kill", "a running container can be killed"),
     case!(stopped, "runtime.md#kill", "kill of a stopped container is an error"),

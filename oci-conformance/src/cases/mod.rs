@@ -6,12 +6,16 @@ mod annotations;
 mod cgroups;
 mod devices;
 mod features;
+mod features_linux;
 mod hook_failures;
 mod hooks;
 mod hostname;
+mod idmap;
 mod intel_rdt;
 mod kill;
+mod labels;
 mod lifecycle;
+mod memory_policy;
 mod mount_options;
 mod mounts;
 mod namespaces;
@@ -20,17 +24,24 @@ mod paths;
 mod personality;
 mod process;
 mod propagation;
+mod recursive_options;
+mod resources;
 mod root;
+mod scheduler;
 mod seccomp;
+mod seccomp_flags;
 mod state;
 mod sysctl;
+mod time;
 mod user;
+mod valid_values;
 mod version;
 
 /// Every case of the suite, in the order of the result.
 pub fn all() -> Vec<&'static Case> {
     [
         version::CASES,
+        valid_values::CASES,
         state::CASES,
         lifecycle::CASES,
         kill::CASES,
@@ -39,21 +50,30 @@ pub fn all() -> Vec<&'static Case> {
         root::CASES,
         mounts::CASES,
         mount_options::CASES,
+        recursive_options::CASES,
+        idmap::CASES,
         propagation::CASES,
         process::CASES,
+        scheduler::CASES,
+        labels::CASES,
         user::CASES,
         hostname::CASES,
         annotations::CASES,
         namespaces::CASES,
+        time::CASES,
         devices::CASES,
         intel_rdt::CASES,
         net_devices::CASES,
         cgroups::CASES,
+        resources::CASES,
         sysctl::CASES,
         seccomp::CASES,
+        seccomp_flags::CASES,
         paths::CASES,
         personality::CASES,
+        memory_policy::CASES,
         features::CASES,
+        features_linux::CASES,
     ]
     .into_iter()
     .flatten()

@@ -4,23 +4,23 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
-use crate::case::{Case, case, skip};
+use crate::case::{Case, case};
 use crate::container::Container;
 use crate::report::Report;
 
 pub const CASES: &[Case] = &[
     case!(required_options, "config.md#linux-mount-options", "every option that has to be known is accepted").known(&[
-        ("runc", "1.1.5 gives `defaults` to the filesystem"),
-        ("crun", "1.8.1 gives `iversion` to a tmpfs, which refuses it"),
+        ("runc 1.1", "gives `defaults` to the filesystem"),
+        ("crun 1.8", "gives `iversion` to a tmpfs, which refuses it"),
     ]),
     case!(
         flags,
         "config.md#linux-mount-options",
         "flags are set and cleared: ro, nosuid, nodev, noexec, sync and more"
     )
-    .known(&[("runc", "1.1.5 gives `defaults` to the filesystem")]),
+    .known(&[("runc 1.1", "gives `defaults` to the filesystem")]),
     case!(later_wins, "config.md#linux-mount-options", "of two contrary options the later one counts")
-        .known(&[("crun", "1.8.1 does not clear a flag that an earlier option has set")]),
+        .known(&[("crun 1.8", "does not clear a flag that an earlier option has set")]),
     case!(noexec, "config.md#linux-mount-options", "nothing can be executed on a noexec mount"),
     case!(nodev, "config.md#linux-mount-options", "no device can be opened on a nodev mount"),
     case!(filesystem_data, "config.md#linux-mount-options", "unknown options are the filesystem's: mode, size, uid"),
@@ -31,30 +31,14 @@ pub const CASES: &[Case] = &[
     ),
     case!(remount, "config.md#linux-mount-options", "remount changes the options of what is mounted"),
     case!(propagation, "config.md#linux-mount-options", "shared, slave, private and unbindable set the propagation")
-        .known(&[("crun", "1.8.1 leaves bind mounts private")]),
+        .known(&[("crun 1.8", "leaves bind mounts private")]),
     case!(
         recursive_propagation,
         "config.md#linux-mount-options",
         "rshared, rprivate and runbindable reach the submounts"
     )
-    .known(&[("crun", "1.8.1 leaves bind mounts private")]),
+    .known(&[("crun 1.8", "leaves bind mounts private")]),
     case!(rro, "config.md#linux-mount-options", "rro makes the submounts read-only too"),
-    case!(
-        idmap_without_mappings,
-        "config.md#linux-mount-options",
-        "idmap without mappings and user namespace is refused"
-    )
-    .known(&[("runc", "1.1.5 does not know idmap")]),
-    case!(idmap, "config.md#posix-platform-mounts", "uidMappings and gidMappings of a mount show other owners")
-        .known(&[("runc", "1.1.5 does not know idmap")]),
-    case!(
-        idmap_of_the_container,
-        "config.md#linux-mount-options",
-        "idmap without mappings takes those of the container's user namespace"
-    )
-    .known(&[("runc", "1.1.5 does not know idmap")]),
-    case!(ridmap, "config.md#linux-mount-options", "ridmap reaches the submounts, idmap does not")
-        .known(&[("runc", "1.1.5 does not know idmap")]),
 ];
 
 /// The options of the specification's table that runtimes have to know, but for binding, remounting and propagation.
@@ -87,11 +71,11 @@ const REQUIRED: &[&str] = &[
     "sync",
 ];
 
-fn tmpfs(point: &str, options: &[&str]) -> Value {
+pub fn tmpfs(point: &str, options: &[&str]) -> Value {
     json!({ "destination": point, "type": "tmpfs", "source": "m", "options": options })
 }
 
-fn expect_options(report: &Report, point: &str, with: &[&str], without: &[&str]) -> Result<()> {
+pub fn expect_options(report: &Report, point: &str, with: &[&str], without: &[&str]) -> Result<()> {
     let mount = report.mount_at(point)?;
     for option in with {
         ensure!(mount.has(option), "{point} has no {option}: {:?} {:?}", mount.options, mount.super_options);
@@ -205,7 +189,7 @@ pub fn make_shared(dir: &std::path::Path) -> Result<()> {
     mount(none, dir, none, MsFlags::MS_SHARED, none).context("make a mount shared")
 }
 
-fn with_submount<'a>(bench: &'a Bench, options: &[&[&str]]) -> Result<Container<'a>> {
+pub fn with_submount<'a>(bench: &'a Bench, options: &[&[&str]]) -> Result<Container<'a>> {
     use nix::mount::{MsFlags, mount};
     let mut container = Container::new(bench)?;
     let source = container.dir.join("out");
@@ -238,67 +222,4 @@ fn rro(bench: &Bench) -> Result<()> {
     let report = container.report(&["create:/0/sub/x", "create:/1/x"])?;
     report.failed("create:/0/sub/x", &["EROFS"])?;
     report.failed("create:/1/x", &["EROFS"])
-}
-
-fn idmap_without_mappings(bench: &Bench) -> Result<()> {
-    let mut container = Container::new(bench)?;
-    let source = container.dir.join("out");
-    container.mount(json!({ "destination": "/m", "source": source, "options": ["bind", "idmap"] }));
-    container.create_refused().map(drop)
-}
-
-fn skip_without_user_namespaces() -> Result<()> {
-    // No option of the table depends as much on the filesystem below.
-    if !std::path::Path::new("/proc/self/ns/user").exists() {
-        skip!("idmapped mounts need user namespaces");
-    }
-    Ok(())
-}
-
-fn expect_owner(report: &Report, path: &str, owner: u32) -> Result<()> {
-    let found = report.worked(&format!("stat:{path}"))?;
-    let (uid, gid) = (&found["uid"], &found["gid"]);
-    ensure!((uid, gid) == (&json!(owner), &json!(owner)), "the owner of {path} is {uid}:{gid}, not {owner}:{owner}");
-    Ok(())
-}
-
-fn idmap(bench: &Bench) -> Result<()> {
-    skip_without_user_namespaces()?;
-    let mut container = Container::new(bench)?;
-    let source = container.dir.join("out");
-    std::fs::write(source.join("file"), "x")?;
-    let mappings = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
-    container.mount(json!({
-        "destination": "/m", "source": source, "options": ["bind", "idmap"],
-        "uidMappings": mappings, "gidMappings": mappings,
-    }));
-    expect_owner(&container.report(&["stat:/m/file"])?, "/m/file", 100_000)
-}
-
-fn idmap_of_the_container(bench: &Bench) -> Result<()> {
-    skip_without_user_namespaces()?;
-    let mut container = Container::new(bench)?;
-    let source = container.dir.join("out");
-    std::fs::write(source.join("file"), "x")?;
-    let mappings = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
-    container.namespace(json!({ "type": "user" }));
-    container.config["linux"]["uidMappings"] = mappings.clone();
-    container.config["linux"]["gidMappings"] = mappings;
-    std::fs::create_dir(container.rootfs().join("m"))?;
-    container.mount(json!({ "destination": "/m", "source": source, "options": ["bind", "idmap"] }));
-    expect_owner(&container.report(&["stat:/m/file"])?, "/m/file", 0)
-}
-
-fn ridmap(bench: &Bench) -> Result<()> {
-    skip_without_user_namespaces()?;
-    let mut container = with_submount(bench, &[&["rbind", "idmap"], &["rbind", "ridmap"]])?;
-    let mappings = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
-    for mount in container.config["mounts"].as_array_mut().into_iter().flatten().rev().take(2) {
-        mount["uidMappings"] = mappings.clone();
-        mount["gidMappings"] = mappings.clone();
-    }
-    let report = container.report(&["stat:/0", "stat:/0/sub", "stat:/1", "stat:/1/sub"])?;
-    [("/0", 100_000), ("/0/sub", 0), ("/1", 100_000), ("/1/sub", 100_000)]
-        .iter()
-        .try_for_each(|(path, owner)| expect_owner(&report, path, *owner))
 }

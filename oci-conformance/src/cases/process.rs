@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use crate::bench::Bench;
 use crate::case::{Case, case, skip};
 use crate::container::Container;
+use crate::report::Report;
 
 pub const CASES: &[Case] = &[
     case!(cwd, "config.md#process", "the program starts in process.cwd"),
     case!(relative_cwd, "config.md#process", "a cwd that is not absolute is refused")
-        .known(&[("crun", "1.8.1 takes it from the root")]),
+        .known(&[("crun 1.8", "takes it from the root")]),
     case!(env, "config.md#process", "the program's environment is process.env"),
     case!(args, "config.md#process", "the program gets process.args as they are: empty ones, blanks, quotes"),
     case!(args_in_path, "config.md#process", "a name without a slash is looked up in the PATH of process.env"),
@@ -22,9 +23,11 @@ pub const CASES: &[Case] = &[
         "a program that may not be executed is an error, at the latest of start"
     ),
     case!(rlimits, "config.md#posix-process", "soft and hard limits are what getrlimit gives"),
+    case!(every_rlimit, "config.md#posix-process", "each resource of getrlimit(2) can be limited"),
+    case!(soft_above_hard, "config.md#posix-process", "a soft limit above the hard one is refused"),
     case!(unknown_rlimit, "config.md#posix-process", "a limit that the kernel does not have is refused"),
     case!(duplicate_rlimit, "config.md#posix-process", "a limit that is given twice is refused")
-        .known(&[("runc", "1.1.5 lets the last one count"), ("crun", "1.8.1 lets the last one count")]),
+        .known(&[("runc 1.1", "lets the last one count"), ("crun 1.8", "lets the last one count")]),
     case!(capabilities, "config.md#linux-process", "effective, permitted and bounding sets are as configured"),
     case!(inheritable_and_ambient, "config.md#linux-process", "inheritable and ambient sets are as configured"),
     case!(no_capability, "config.md#linux-process", "empty lists leave no capability"),
@@ -36,23 +39,10 @@ pub const CASES: &[Case] = &[
     case!(no_oom_score_adj, "config.md#linux-process", "without oomScoreAdj oom_score_adj is not changed"),
     case!(no_terminal, "config.md#process", "without terminal the streams are no terminal, and consoleSize is ignored"),
     case!(terminal, "config.md#process", "with terminal the streams are a terminal, and /dev/console is there"),
+    case!(console_size, "config.md#process", "consoleSize is the terminal's size"),
     case!(file_descriptors, "runtime-linux.md#file-descriptors", "only stdin, stdout and stderr are open"),
     case!(standard_streams, "runtime-linux.md#file-descriptors", "stdin, stdout and stderr are open"),
-    case!(scheduler, "config.md#linux-process", "the scheduler's policy and nice value are set")
-        .known(UNKNOWN_TO_OTHERS),
-    case!(scheduler_flags, "config.md#linux-process", "a flag of the scheduler is in force").known(UNKNOWN_TO_OTHERS),
-    case!(scheduler_deadline, "config.md#linux-process", "runtime, deadline and period are taken with SCHED_DEADLINE")
-        .known(UNKNOWN_TO_OTHERS),
-    case!(unknown_scheduler_policy, "config.md#linux-process", "an unknown policy is refused").known(UNKNOWN_TO_OTHERS),
-    case!(io_priority, "config.md#linux-process", "the I/O priority has the class and the level")
-        .known(UNKNOWN_TO_OTHERS),
-    case!(unknown_io_priority, "config.md#linux-process", "an unknown ioPriority class is refused")
-        .known(UNKNOWN_TO_OTHERS),
-    case!(selinux_label, "config.md#linux-process", "selinuxLabel is the label of the program"),
-    case!(exec_cpu_affinity, "config.md#linux-process", "execCPUAffinity is not for the container's first process"),
 ];
-
-const UNKNOWN_TO_OTHERS: &[(&str, &str)] = &[("runc", "1.1.5 does not know it"), ("crun", "1.8.1 does not know it")];
 
 fn cwd(bench: &Bench) -> Result<()> {
     let mut container = Container::new(bench)?;
@@ -128,6 +118,38 @@ fn rlimits(bench: &Bench) -> Result<()> {
     report.expect("/rlimits/RLIMIT_CORE", json!([0, 0]))?;
     report.expect("/rlimits/RLIMIT_NPROC", json!([500, 600]))?;
     report.expect("/rlimits/RLIMIT_FSIZE", json!([1_000_000, 2_000_000]))
+}
+
+/// A limit for each resource, low enough to be allowed and high enough for the probe.
+const RLIMITS: &[(&str, u64)] = &[
+    ("RLIMIT_AS", 1 << 40),
+    ("RLIMIT_CORE", 4096),
+    ("RLIMIT_CPU", 1000),
+    ("RLIMIT_DATA", 1 << 39),
+    ("RLIMIT_FSIZE", 1 << 38),
+    ("RLIMIT_LOCKS", 1000),
+    ("RLIMIT_MEMLOCK", 65_536),
+    ("RLIMIT_MSGQUEUE", 4096),
+    ("RLIMIT_NICE", 0),
+    ("RLIMIT_NOFILE", 256),
+    ("RLIMIT_NPROC", 1000),
+    ("RLIMIT_RSS", 1 << 37),
+    ("RLIMIT_RTPRIO", 0),
+    ("RLIMIT_RTTIME", 1 << 36),
+    ("RLIMIT_SIGPENDING", 500),
+    ("RLIMIT_STACK", 1 << 22),
+];
+
+fn every_rlimit(bench: &Bench) -> Result<()> {
+    let mut container = Container::new(bench)?;
+    let limits = RLIMITS.iter().map(|(name, limit)| json!({ "type": name, "soft": limit, "hard": limit }));
+    container.config["process"]["rlimits"] = Value::Array(limits.collect());
+    let report = container.report(&[])?;
+    RLIMITS.iter().try_for_each(|(name, limit)| report.expect(&format!("/rlimits/{name}"), json!([limit, limit])))
+}
+
+fn soft_above_hard(bench: &Bench) -> Result<()> {
+    refused_rlimits(bench, json!([{ "type": "RLIMIT_NOFILE", "soft": 200, "hard": 100 }]))
 }
 
 fn refused_rlimits(bench: &Bench, rlimits: Value) -> Result<()> {
@@ -241,10 +263,9 @@ fn no_terminal(bench: &Bench) -> Result<()> {
     container.report(&[])?.expect("/terminal", json!([false, false, false]))
 }
 
-fn terminal(bench: &Bench) -> Result<()> {
+/// Runs with a terminal; the report goes to a file.
+fn on_terminal(mut container: Container, questions: &[&str]) -> Result<Report> {
     use std::os::unix::net::UnixListener;
-    let mut container = Container::new(bench)?;
-    // A relative path: the address of a socket is short. Commands run in that directory.
     let socket = container.dir.join("console");
     if socket.as_os_str().len() > 100 {
         skip!("the temporary directory's path is too long for a socket");
@@ -252,17 +273,29 @@ fn terminal(bench: &Bench) -> Result<()> {
     let _listener = UnixListener::bind(&socket)?;
     container.config["process"]["terminal"] = json!(true);
     container.mount_out();
-    container.args(&["report", "to:/out/report", "stat:/dev/console"]);
+    container.args(&[["report", "to:/out/report"].as_slice(), questions].concat());
     container.save()?;
     // The descriptor stays in the listener's queue, and the terminal open with it, as long as the listener lives.
     let outcome = container.create_with(&container.bundle(), &["--console-socket", &socket.to_string_lossy()])?;
     ensure!(outcome.code == Some(0), "`create` failed: {}", outcome.stderr.trim());
     container.start()?;
     container.wait()?;
-    let report = crate::report::Report::parse(&crate::container::text(&container.out("report"))?)?;
+    Report::parse(&crate::container::text(&container.out("report"))?)
+}
+
+fn terminal(bench: &Bench) -> Result<()> {
+    let report = on_terminal(Container::new(bench)?, &["stat:/dev/console"])?;
     report.expect("/terminal", json!([true, true, true]))?;
     let console = report.worked("stat:/dev/console")?;
     ensure!(console["kind"] == "char", "/dev/console is a {}", console["kind"]);
+    Ok(())
+}
+
+fn console_size(bench: &Bench) -> Result<()> {
+    let mut container = Container::new(bench)?;
+    container.config["process"]["consoleSize"] = json!({ "height": 33, "width": 77 });
+    let report = on_terminal(container, &["winsize:"])?;
+    ensure!(*report.worked("winsize:")? == json!([33, 77]), "height and width are {}", report.worked("winsize:")?);
     Ok(())
 }
 
@@ -279,105 +312,4 @@ fn standard_streams(bench: &Bench) -> Result<()> {
         ensure!(report.at("/fds").get(fd).is_some(), "{fd} is not open: {}", report.at("/fds"));
     }
     Ok(())
-}
-
-/// The nice value and the number of the policy in a line of /proc/<pid>/stat.
-fn nice_and_policy(stat: &Value) -> (String, String) {
-    // Behind the program's name in parentheses the fields count from 3: nice is 19, policy 41, of proc_pid_stat(5).
-    let fields = stat.as_str().and_then(|stat| stat.rsplit(')').next()).unwrap_or_default();
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let field = |index: usize| fields.get(index).copied().unwrap_or_default().to_owned();
-    (field(16), field(38))
-}
-
-fn scheduled(bench: &Bench, scheduler: Value) -> Result<(String, String)> {
-    let mut container = Container::new(bench)?;
-    container.config["ociVersion"] = json!("1.1.0");
-    container.config["process"]["scheduler"] = scheduler;
-    let report = container.report(&["read:/proc/self/stat"])?;
-    Ok(nice_and_policy(report.worked("read:/proc/self/stat")?))
-}
-
-fn scheduler(bench: &Bench) -> Result<()> {
-    let (nice, policy) = scheduled(bench, json!({ "policy": "SCHED_BATCH", "nice": 7 }))?;
-    ensure!(policy == "3", "the policy is {policy}, not SCHED_BATCH");
-    ensure!(nice == "7", "the nice value is {nice}");
-    Ok(())
-}
-
-fn scheduler_flags(bench: &Bench) -> Result<()> {
-    let mut container = Container::new(bench)?;
-    container.config["ociVersion"] = json!("1.1.0");
-    container.config["process"]["scheduler"] =
-        json!({ "policy": "SCHED_OTHER", "nice": -5, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
-    let report = container.report(&["read:/proc/self/stat", "threadstat:"])?;
-    let (nice, _) = nice_and_policy(report.worked("read:/proc/self/stat")?);
-    ensure!(nice == "-5", "the nice value is {nice}");
-    let (nice, _) = nice_and_policy(report.worked("threadstat:")?);
-    ensure!(nice == "0", "the nice value of a new thread is {nice}");
-    Ok(())
-}
-
-fn scheduler_deadline(bench: &Bench) -> Result<()> {
-    let times = json!({
-        "policy": "SCHED_DEADLINE", "runtime": 50_000, "deadline": 1_000_000, "period": 1_000_000,
-    });
-    let (_, policy) = scheduled(bench, times)?;
-    ensure!(policy == "6", "the policy is {policy}, not SCHED_DEADLINE");
-    Ok(())
-}
-
-fn unknown_scheduler_policy(bench: &Bench) -> Result<()> {
-    let mut container = Container::new(bench)?;
-    container.config["ociVersion"] = json!("1.1.0");
-    container.config["process"]["scheduler"] = json!({ "policy": "SCHED_NO_SUCH" });
-    container.create_or_start_refused()
-}
-
-fn io_priority(bench: &Bench) -> Result<()> {
-    let mut container = Container::holding(bench)?;
-    container.config["ociVersion"] = json!("1.1.0");
-    container.config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 });
-    container.launch()?;
-    container.wait_for_output("holding")?;
-    let Ok(output) = std::process::Command::new("ionice").arg("-p").arg(container.pid()?.to_string()).output() else {
-        skip!("there is no ionice to ask");
-    };
-    let found = String::from_utf8_lossy(&output.stdout);
-    ensure!(found.trim() == "best-effort: prio 6", "it is {found}");
-    Ok(())
-}
-
-fn unknown_io_priority(bench: &Bench) -> Result<()> {
-    let mut container = Container::new(bench)?;
-    container.config["ociVersion"] = json!("1.1.0");
-    container.config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_NO_SUCH", "priority": 0 });
-    container.create_or_start_refused()
-}
-
-fn selinux_label(bench: &Bench) -> Result<()> {
-    if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
-        skip!("SELinux is not enabled");
-    }
-    let own = std::fs::read_to_string("/proc/self/attr/current")?;
-    let own = own.trim_end_matches(['\0', '\n']);
-    let mut container = Container::new(bench)?;
-    container.config["process"]["selinuxLabel"] = json!(own);
-    let report = container.report(&["read:/proc/self/attr/current"])?;
-    let found = report.worked("read:/proc/self/attr/current")?.as_str().unwrap_or_default();
-    ensure!(found.trim_end_matches(['\0', '\n']) == own, "the label is {found}");
-    Ok(())
-}
-
-fn exec_cpu_affinity(bench: &Bench) -> Result<()> {
-    let own = std::fs::read_to_string("/proc/self/status")?;
-    let own = own.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default().trim();
-    let first = own.split([',', '-']).next().unwrap_or_default();
-    if own == first {
-        skip!("needs two CPUs");
-    }
-    let mut container = Container::new(bench)?;
-    container.config["ociVersion"] = json!("1.3.0");
-    container.config["process"]["execCPUAffinity"] = json!({ "initial": first, "final": first });
-    container.report(&[])?.expect("/status/Cpus_allowed_list", json!(own))
 }

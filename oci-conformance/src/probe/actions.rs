@@ -50,6 +50,7 @@ fn act(verb: &str, argument: &str) -> io::Result<Value> {
         "mknod" => make_node(argument),
         "exec" => execute(argument),
         "signal" => signal(argument),
+        "winsize" => window_size(),
         "threads" => Ok(json!(threads(number(argument)?))),
         "threadstat" => thread_stat(),
         "eat" => Ok(json!(eat(number(argument)?))),
@@ -59,6 +60,12 @@ fn act(verb: &str, argument: &str) -> io::Result<Value> {
         }
         other => Err(io::Error::other(format!("unknown action {other}"))),
     }
+}
+
+/// `winsize:`: rows and columns of the terminal on stdin.
+fn window_size() -> io::Result<Value> {
+    let size = rustix::termios::tcgetwinsize(io::stdin())?;
+    Ok(json!([size.ws_row, size.ws_col]))
 }
 
 fn number(text: &str) -> io::Result<u64> {

@@ -58,6 +58,7 @@ pub fn view() -> Value {
             .map(|(name, resource)| ((*name).to_owned(), json!(getrlimit(*resource).ok())))
             .collect::<serde_json::Map<_, _>>(),
         "hostname": name(|names| names.nodename()),
+        "machine": name(|names| names.machine()),
         "domainname": name(|names| names.domainname()),
         "status": fields("/proc/self/status"),
         "oom_score_adj": fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse::<i32>().ok()),

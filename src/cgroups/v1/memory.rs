@@ -17,17 +17,18 @@ fn asked(memory: &LinuxMemory) -> bool {
     set(memory.limit())
         || set(memory.swap())
         || set(memory.reservation())
+        || set(memory.kernel_tcp())
         || memory.disable_oom_killer() == Some(true)
         || memory.swappiness().is_some_and(|swappiness| swappiness != u64::MAX)
 }
 
-/// Kernel and kernelTCP limits are ignored (Linux 5.4 made them obsolete), useHierarchy is what every kernel since 5.11
+/// A kernel limit is ignored (Linux 5.16 took it away), useHierarchy is what every kernel since 5.11
 /// does, checkBeforeUpdate is what the v1 kernel does by itself: all as runc.
 pub(super) fn set(dir: Option<&Path>, resources: &LinuxResources) -> Result<()> {
     let Some(memory) = resources.memory().as_ref() else { return Ok(()) };
     #[allow(deprecated, reason = "to say that it is ignored")]
-    if memory.kernel().is_some() || memory.kernel_tcp().is_some() {
-        log::debug!("linux.resources.memory: kernel memory settings are ignored");
+    if memory.kernel().is_some() {
+        log::debug!("linux.resources.memory.kernel: is ignored");
     }
     if !asked(memory) {
         return Ok(());
@@ -37,6 +38,9 @@ pub(super) fn set(dir: Option<&Path>, resources: &LinuxResources) -> Result<()> 
     set_limits(dir, &controller, memory)?;
     if let Some(reservation) = memory.reservation().filter(|reservation| *reservation != 0) {
         converted(dir, controller.set_soft_limit(reservation)).context("linux.resources.memory.reservation")?;
+    }
+    if let Some(limit) = memory.kernel_tcp().filter(|limit| *limit != 0) {
+        converted(dir, controller.set_tcp_limit(limit)).context("linux.resources.memory.kernelTCP")?;
     }
     if memory.disable_oom_killer() == Some(true) {
         converted(dir, controller.disable_oom_killer()).context("linux.resources.memory.disableOOMKiller")?;

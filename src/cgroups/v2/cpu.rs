@@ -27,10 +27,6 @@ pub(in crate::cgroups) fn weight(shares: u64) -> u64 {
 pub(super) fn set(dir: &Path, resources: &LinuxResources) -> Result<()> {
     let Some(cpu) = resources.cpu() else { return Ok(()) };
     let controller = CpuController::new(dir.into(), dir.into(), true);
-    let realtime = cpu.realtime_period().unwrap_or(0) != 0 || cpu.realtime_runtime().unwrap_or(0) != 0;
-    if realtime {
-        log::debug!("linux.resources.cpu: realtime bandwidth is ignored, cgroup v2 has none");
-    }
     if let Some(idle) = cpu.idle() {
         write(dir, "cpu.idle", &idle.to_string()).context("linux.resources.cpu.idle")?;
     }

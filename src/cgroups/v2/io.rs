@@ -48,10 +48,6 @@ fn throttle(device: &LinuxThrottleDevice, key: &str) -> String {
 fn set_weights(dir: &Path, block_io: &LinuxBlockIo) -> Result<()> {
     let weight = block_io.weight().filter(|weight| *weight != 0);
     let devices = block_io.weight_device().as_deref().unwrap_or_default();
-    let leaf = |weight: Option<u16>| weight.is_some_and(|weight| weight != 0);
-    if leaf(block_io.leaf_weight()) || devices.iter().any(|device| leaf(device.leaf_weight())) {
-        log::debug!("linux.resources.blockIO: leafWeight is ignored, only CFQ had it");
-    }
     if weight.is_none() && devices.is_empty() {
         return Ok(());
     }

@@ -11,7 +11,10 @@ use crate::error::{Context, Result, bail};
 
 pub(super) fn set(dir: &Path, resources: &LinuxResources) -> Result<()> {
     let Some(memory) = resources.memory().as_ref() else { return Ok(()) };
-    say_what_is_ignored(memory);
+    #[allow(deprecated, reason = "to say that it is ignored")]
+    if memory.kernel().is_some() {
+        log::debug!("linux.resources.memory.kernel: is ignored");
+    }
     let limit = memory.limit().filter(|limit| *limit != 0);
     let reservation = memory.reservation().filter(|reservation| *reservation != 0);
     if limit.is_none() && reservation.is_none() && memory.swap().unwrap_or(0) == 0 {
@@ -36,17 +39,6 @@ pub(super) fn set(dir: &Path, resources: &LinuxResources) -> Result<()> {
         write(dir, "memory.low", &text(reservation)).context("linux.resources.memory.reservation")?;
     }
     Ok(())
-}
-
-fn say_what_is_ignored(memory: &LinuxMemory) {
-    #[allow(deprecated, reason = "to say that it is ignored")]
-    let kernel = memory.kernel().is_some() || memory.kernel_tcp().is_some();
-    let swappiness = memory.swappiness().is_some_and(|swappiness| swappiness != u64::MAX);
-    if kernel || swappiness || memory.disable_oom_killer() == Some(true) {
-        log::debug!(
-            "linux.resources.memory: kernel, kernelTCP, swappiness and disableOOMKiller are ignored on cgroup v2"
-        );
-    }
 }
 
 fn text(value: i64) -> String {

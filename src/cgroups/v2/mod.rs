@@ -11,6 +11,7 @@ pub(super) mod memory;
 mod owner;
 pub(super) mod stats;
 mod unified;
+mod v1_alone;
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
@@ -138,6 +139,7 @@ impl V2 {
             return check::limited(resources)
                 .map_or(Ok(()), |property| bail!("{property}: the container has no cgroup that could limit it"));
         };
+        v1_alone::refuse(resources)?;
         if let Some(pids) = resources.pids() {
             let controller = PidController::new(dir.into(), dir.into(), true);
             let result = converted(dir, controller.set_pid_max(v1::pids::limit(pids.limit())));
@@ -149,9 +151,6 @@ impl V2 {
         set_cpuset(dir, resources)?;
         hugetlb::set(dir, resources)?;
         v1::rdma::set(Some(dir), resources)?;
-        if resources.network().is_some() {
-            log::debug!("linux.resources.network: ignored, cgroup v2 has no such controller");
-        }
         unified::set(dir, resources)
     }
 }

@@ -132,6 +132,9 @@ pub fn check(seccomp: &LinuxSeccomp) -> Result<()> {
     if nowhere && notifies(seccomp) {
         bail!("linux.seccomp.listenerPath is not set, SCMP_ACT_NOTIFY needs it");
     }
+    if nowhere && seccomp.listener_metadata().as_ref().is_some_and(|metadata| !metadata.is_empty()) {
+        bail!("linux.seccomp.listenerMetadata: must not be set without listenerPath");
+    }
     Ok(())
 }
 
