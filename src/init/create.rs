@@ -116,7 +116,7 @@ impl Init<'_> {
     fn surroundings<'s>(&'s self, rootfs: &'s Rootfs) -> mounts::Surroundings<'s> {
         mounts::Surroundings {
             rootfs,
-            bundle: &self.bundle.path,
+            bundle: self.bundle,
             cgroup_namespace: namespaces::has(&self.bundle.spec, LinuxNamespaceType::Cgroup),
             placement: &self.record.cgroup,
             label: mount_label::of(&self.bundle.spec),

@@ -38,6 +38,9 @@ pub struct Launch<'a> {
     pub preserved_fds: &'a Passed,
 }
 
+/// Signals that ask a program to end.
+const ENDING: &[Signal] = &[Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+
 impl Launch<'_> {
     /// Until the pid is recorded, nobody else could find and stop this process.
     pub fn live_only_as_long_as_the_parent(&self) -> Result<()> {
@@ -81,6 +84,10 @@ impl Launch<'_> {
         memory_policy::apply(self.spec)?;
         selinux_label::apply(self.process)?;
         self.limit_resources()?;
+        if gate.is_some() {
+            // Nobody has to start it: what ends a program ends init, too.
+            sys::process::end_on(ENDING).context("sigaction")?;
+        }
         self.close_descriptors(gate)?;
         let inside = cwd::enter(self.process)?;
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go. Profiles are written for programs: as

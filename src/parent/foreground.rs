@@ -11,6 +11,7 @@ use nix::sys::termios::{self, SetArg, Termios};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{read, write};
 
+use super::notify_socket::Proxy;
 use super::spawn::Process;
 use crate::error::{Context as _, Result};
 use crate::sys::fd::pidfd_send_signal;
@@ -48,7 +49,7 @@ impl Signals {
 }
 
 /// Stays until init ends; returns its exit status, 128 and the signal's number if a signal ended it.
-pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>) -> Result<i32> {
+pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>, notify: Option<&Proxy>) -> Result<i32> {
     let mut console = master.map(Console::new).transpose()?;
     loop {
         let mut fds =
@@ -56,6 +57,7 @@ pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>) -> Resul
         if let Some(console) = &console {
             fds.extend(console.poll_fds());
         }
+        fds.extend(notify.map(|notify| PollFd::new(notify.fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
             result => result.context("poll")?,
@@ -67,6 +69,7 @@ pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>) -> Resul
         if let Some(console) = &mut console {
             console.relay(ready.get(2) == Some(&true), ready.get(3) == Some(&true));
         }
+        notify.map(Proxy::pass_on);
         if ready[0] {
             if let Some(console) = &mut console {
                 console.drain();

@@ -4,6 +4,7 @@ pub mod create;
 pub mod delete;
 pub mod exec;
 pub mod foreground;
+pub mod notify_socket;
 pub mod sealed_exe;
 pub mod serve;
 pub mod spawn;

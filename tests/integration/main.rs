@@ -24,6 +24,7 @@ mod linux;
 mod list;
 mod log;
 mod mounts;
+mod notify_socket;
 mod pause;
 mod pidfd_socket;
 mod process;
