@@ -20,7 +20,7 @@ use crate::linux::{
     rootfs_propagation, sysctl,
 };
 use crate::mounts::{self, sources};
-use crate::process::{apparmor_profile, args, cwd, exec_cpu_affinity, selinux_label, terminal};
+use crate::process::{apparmor_profile, cwd, exec_cpu_affinity, interpreter, selinux_label, terminal};
 use crate::protocol::{ToInit, ToParent};
 use crate::root::{Rootfs, on_host, pivot, readonly};
 use crate::state::{Container, Record, gate::Gate};
@@ -173,7 +173,7 @@ impl Init<'_> {
             sys::process::exit(1);
         }
         let errno = program.execute();
-        gate.report(&format!("exec {}: {}", program.path.to_string_lossy(), args::go_words(errno)));
+        gate.report(&interpreter::explain(program.path(), errno));
         sys::process::exit(1)
     }
 }

@@ -1,7 +1,9 @@
 //! The last steps of both stories: from a process in the container to the container's program.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -162,14 +164,18 @@ impl Launch<'_> {
 
 /// All that execve(2) needs.
 pub struct Program {
-    /// What is executed.
-    pub path: CString,
+    path: CString,
     args: Vec<CString>,
     /// Its environment; hooks in the container that have none of their own get it, as with runc.
     pub env: Vec<CString>,
 }
 
 impl Program {
+    /// What is executed.
+    pub fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.path.to_bytes()))
+    }
+
     /// Replaces this program; returns only when that failed.
     pub fn execute(&self) -> Errno {
         sys::process::execve(&self.path, &sys::process::pointers(&self.args), &sys::process::pointers(&self.env))

@@ -85,6 +85,17 @@ pub fn end_on(signals: &[Signal]) -> nix::Result<()> {
     Ok(())
 }
 
+/// The C library's words for a signal.
+pub fn signal_words(signal: libc::c_int) -> String {
+    // SAFETY: strsignal takes any number; what it returns is a C string that lives until the next call, in this thread.
+    let words = unsafe { libc::strsignal(signal) };
+    if words.is_null() {
+        return format!("signal {signal}");
+    }
+    // SAFETY: as above, and not null.
+    unsafe { CStr::from_ptr(words) }.to_string_lossy().into_owned()
+}
+
 /// Ends this process at once: a copy of the parent must not run what the parent registered for its own exit.
 pub fn exit(status: libc::c_int) -> ! {
     // SAFETY: _exit takes any status and never returns.

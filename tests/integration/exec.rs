@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::container::{Container, is_alive};
 use crate::process::terminal::{read_terminal, receive};
-use crate::runtime::{Outcome, eventually, only_tare};
+use crate::runtime::{Outcome, eventually, is_tare, only_tare};
 
 /// A container that runs, and ends when it is dropped.
 fn running() -> Container {
@@ -64,6 +64,19 @@ fn a_program_that_cannot_be_run_is_255_in_the_callers_words() {
     words(&["/no/such/program"], "no such file or directory");
     words(&["/etc"], "is a directory");
     words(&["/etc/passwd"], "permission denied");
+    let script = c.rootfs().join("bin/script");
+    fs::write(&script, "#!/no/interpreter\n").expect("write");
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    words(&["/bin/script"], "no such file or directory");
+    let outcome = exec(&c, &["--cwd", "/no/such/place"], &["true"]).code(255);
+    for part in ["/no/such/place", "o such file or directory"] {
+        assert!(outcome.stderr.contains(part), "{}", outcome.stderr);
+    }
+    if is_tare() {
+        assert!(outcome.stderr.contains(r#"\"/no\" does not exist"#), "{}", outcome.stderr);
+        let outcome = exec(&c, &[], &["/bin/script"]).code(255);
+        assert!(outcome.stderr.contains(r#"its interpreter \"/no/interpreter\""#), "{}", outcome.stderr);
+    }
 }
 
 #[test]
