@@ -182,7 +182,7 @@ fn features_are_told_to_anyone() {
     assert_eq!(options, sorted);
     let linux = &features["linux"];
     let namespaces = text_list(&linux["namespaces"]);
-    for name in ["pid", "network", "ipc", "uts", "mount", "cgroup"] {
+    for name in ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"] {
         assert!(namespaces.iter().any(|known| known == name), "{name}");
     }
     assert!(text_list(&linux["capabilities"]).iter().any(|name| name == "CAP_CHECKPOINT_RESTORE"));

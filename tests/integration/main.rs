@@ -9,6 +9,7 @@ mod cgroups;
 mod cli;
 mod config_errors;
 mod container;
+mod contract;
 mod runtime;
 
 mod cve;
