@@ -7,12 +7,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{self, SetArg, Termios};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{read, write};
 
 use super::notify_socket::Proxy;
 use super::spawn::Process;
+use super::terminal_guard::RawTerminal;
 use crate::error::{Context as _, Result};
 use crate::sys::fd::pidfd_send_signal;
 use crate::sys::terminal;
@@ -118,22 +118,17 @@ fn reap_others(init: i32) {
 struct Console {
     master: OwnedFd,
     input: io::Stdin,
-    before: Option<Termios>,
+    /// None: standard input is no terminal.
+    _raw: Option<RawTerminal>,
     reading_input: bool,
     reading_output: bool,
 }
 
 impl Console {
     fn new(master: OwnedFd) -> Result<Self> {
-        let mut console = Self { master, input: io::stdin(), before: None, reading_input: true, reading_output: true };
-        if io::stdin().is_terminal() {
-            let before = termios::tcgetattr(io::stdin()).context("terminal: tcgetattr")?;
-            let mut raw = before.clone();
-            termios::cfmakeraw(&mut raw);
-            termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).context("terminal: tcsetattr")?;
-            console.before = Some(before);
-            console.resize();
-        }
+        let raw = io::stdin().is_terminal().then(RawTerminal::new).transpose()?;
+        let console = Self { master, input: io::stdin(), _raw: raw, reading_input: true, reading_output: true };
+        console.resize();
         Ok(console)
     }
 
@@ -169,14 +164,6 @@ impl Console {
         };
         while self.reading_output && ready(self) {
             self.reading_output = copy(self.master.as_fd(), io::stdout().as_fd());
-        }
-    }
-}
-
-impl Drop for Console {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, before);
         }
     }
 }

@@ -9,3 +9,4 @@ pub mod sealed_exe;
 pub mod serve;
 pub mod spawn;
 pub mod start;
+pub mod terminal_guard;
