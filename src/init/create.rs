@@ -69,6 +69,7 @@ impl Init<'_> {
         }
         self.launch.become_root_of_the_user_namespace()?;
         self.lead_a_session()?;
+        log::debug!("init: is in its cgroup and namespaces");
 
         let propagation = rootfs_propagation::of_the_host(spec)?;
         if self.has_own_mounts() {
@@ -79,6 +80,7 @@ impl Init<'_> {
         mounts::mount_all(spec, self.surroundings(&rootfs))?;
         devices::make(spec, &rootfs)?;
         cwd::make(self.launch.process, &rootfs)?;
+        log::debug!("init: has made mounts and devices");
         self.launch.outlive_the_parent()?;
         self.let_the_parent_run_its_hooks()?;
         self.run_hooks(Point::CreateContainer, ContainerState::Creating, &[])?;
@@ -90,6 +92,7 @@ impl Init<'_> {
         rootfs_propagation::apply(spec, &rootfs)?;
         readonly::apply(spec, &rootfs)?;
         drop(rootfs);
+        log::debug!("init: has the rootfs as its root");
 
         hostname::apply(spec)?;
         loopback::bring_up(spec)?;
@@ -98,6 +101,7 @@ impl Init<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
+        log::debug!("init: gives up its privileges, and the log with them");
         let program = self.launch.give_up_privileges(Some(&gate))?;
 
         self.launch.channel.send(&ToParent::Waiting)?;

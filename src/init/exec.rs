@@ -60,6 +60,7 @@ impl Exec<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
+        log::debug!("exec: is in the container, gives up its privileges, and the log with them");
         let program = self.launch.give_up_privileges(None)?;
         self.launch.channel.send(&ToParent::Waiting)?;
         let errno = program.execute();

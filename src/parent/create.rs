@@ -187,6 +187,7 @@ pub fn create(options: &Options) -> Result<Created> {
     if let Some(path) = &options.pid_file {
         pid_file::write(path, init.pid)?;
     }
+    log::debug!("init of {:?} waits to be started", options.id);
     let init = undo.disarm()?;
     Ok(Created { container, record, init, terminal, lock })
 }

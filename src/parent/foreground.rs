@@ -95,7 +95,10 @@ fn forward(init: &Process, signals: &Signals, console: Option<&Console>) -> Resu
             Ok(Signal::SIGCHLD) => reap_others(init.pid),
             Ok(Signal::SIGWINCH) if console.is_some() => console.into_iter().for_each(Console::resize),
             // The container may have ended between the two.
-            _ => drop(pidfd_send_signal(init.pidfd.as_fd(), signal)),
+            _ => {
+                log::debug!("signal {signal} is passed on to pid {}", init.pid);
+                let _ = pidfd_send_signal(init.pidfd.as_fd(), signal);
+            }
         }
     }
     Ok(())

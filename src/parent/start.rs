@@ -16,6 +16,7 @@ pub fn start(container: &Container, record: &Record) -> Result<()> {
         Status::Creating => bail!("cannot start a container that is still being created"),
     }
     container.open_gate()?;
+    log::debug!("the program of {:?} runs", record.id);
     if !Point::Poststart.of(record.hooks.as_ref()).is_empty() {
         let state = record.state(ContainerState::Running)?;
         if let Err(error) = hooks::run(Point::Poststart, record.hooks.as_ref(), &state, &[]) {
