@@ -17,8 +17,8 @@ USAGE:
 
 {all-args}";
 
-const COMMAND: &str = "NAME:
-   {bin} - {about}
+/// Behind the name of a command.
+const COMMAND: &str = " - {about}
 
 USAGE:
    {usage}
@@ -44,7 +44,10 @@ pub fn answer(args: &[OsString], error: &clap::Error) -> Result<i32> {
 }
 
 fn definition() -> Command {
-    Cli::command().help_template(PROGRAM).mut_subcommands(|command| command.help_template(COMMAND))
+    Cli::command().help_template(PROGRAM).mut_subcommands(|command| {
+        let template = format!("NAME:\n   tare {}{COMMAND}", command.get_name());
+        command.help_template(template)
+    })
 }
 
 fn misunderstood(error: &clap::Error) -> Error {

@@ -71,6 +71,10 @@ fn help_of_a_command_names_its_flags() {
         ("spec", &["--bundle", "--rootless"]),
     ] {
         let outcome = call(&[command, "--help"]).ok().silent();
+        let mut lines = outcome.stdout.lines();
+        let name = if is_tare() { "tare" } else { "runc" };
+        assert_eq!(lines.next(), Some("NAME:"));
+        assert!(lines.next().is_some_and(|line| line.trim_start().starts_with(&format!("{name} {command} - "))));
         for flag in flags {
             assert!(outcome.stdout.contains(flag), "{command} --help does not tell of {flag}");
         }
