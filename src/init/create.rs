@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::setsid;
+use nix::unistd::{fchdir, setsid};
 use oci_spec::runtime::{ContainerState, LinuxNamespaceType};
 
 use super::keyring;
@@ -83,7 +83,7 @@ impl Init<'_> {
         log::debug!("init: has made mounts and devices");
         self.launch.outlive_the_parent()?;
         self.let_the_parent_run_its_hooks()?;
-        self.run_hooks(Point::CreateContainer, ContainerState::Creating, &[])?;
+        self.run_create_container_hooks(&rootfs)?;
         let terminal = self.open_terminal(&rootfs)?;
         mounts::seal_dev(spec, &rootfs)?;
         readonly_paths::apply(spec, &rootfs)?;
@@ -149,6 +149,15 @@ impl Init<'_> {
         // In the container's view, as runc has it: init cannot know its id outside.
         let record = Record { init_process_pid: std::process::id() as i32, ..self.record.clone() };
         hooks::run(point, hooks, &record.state(status)?, environment)
+    }
+
+    /// They find themselves in the rootfs, as runc's do: it is nobody's root yet.
+    fn run_create_container_hooks(&self, rootfs: &Rootfs) -> Result<()> {
+        if Point::CreateContainer.of(self.bundle.spec.hooks().as_ref()).is_empty() {
+            return Ok(());
+        }
+        fchdir(rootfs.fd()).context("hooks.createContainer: enter the rootfs")?;
+        self.run_hooks(Point::CreateContainer, ContainerState::Creating, &[])
     }
 
     fn open_terminal(&self, rootfs: &Rootfs) -> Result<Option<OwnedFd>> {
