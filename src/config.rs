@@ -32,9 +32,10 @@ pub struct Bundle {
 pub fn load(bundle: &Path) -> Result<Bundle> {
     let path = bundle.canonicalize().with_context(|| format!("--bundle {bundle:?}"))?;
     ensure!(path.is_dir(), "--bundle {bundle:?}: is not a directory");
-    let spec = read(&path.join("config.json"))?;
+    let mut spec = read(&path.join("config.json"))?;
     check_version(spec.version())?;
     let rootfs = root::check(&spec, &path)?;
+    mounts::destination::strip_rootfs(&mut spec, &rootfs);
     check(&spec)?;
     Ok(Bundle { path, rootfs, spec })
 }

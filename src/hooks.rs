@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -18,6 +18,7 @@ use oci_spec::runtime::{Hook, Hooks, Spec, State};
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::root::path::check_absolute;
 use crate::sys::fd::pidfd_open;
+use crate::sys::process::signal_words;
 
 /// How much of a failed hook's output is shown.
 const SHOWN: usize = 1024;
@@ -130,9 +131,17 @@ fn run_one(hook: &Hook, state: &[u8], inherited: &[CString]) -> Result<()> {
     wait(&mut child, hook.timeout())?;
     let status = child.wait().context("wait")?;
     if !status.success() {
-        bail!("{status}{}", shown(&mut output));
+        bail!("{}{}", how(status), shown(&mut output));
     }
     Ok(())
+}
+
+/// How a hook ended, in runc's words.
+fn how(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(signal) => format!("signal: {}", signal_words(signal).to_lowercase()),
+        None => format!("exit status {}", status.code().unwrap_or_default()),
+    }
 }
 
 fn spawn(hook: &Hook, output: &File, inherited: &[CString]) -> Result<Child> {
@@ -223,7 +232,7 @@ mod tests {
     fn a_failing_hook_is_named_with_what_it_said() {
         let error = run_script("echo no >&2; exit 3", 5).unwrap_err();
         let line = crate::error::one_line(&error);
-        assert_eq!(line, "hooks.createRuntime[0]: error running createRuntime hook #0: /bin/sh: exit status: 3: no");
+        assert_eq!(line, "hooks.createRuntime[0]: error running createRuntime hook #0: /bin/sh: exit status 3: no");
     }
 
     #[test]

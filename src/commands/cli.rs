@@ -7,7 +7,7 @@ use clap::{ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, Valu
 
 use super::duration;
 
-/// A low-level container runtime for OCI bundles.
+/// A low-level container runtime for OCI bundles
 #[derive(Debug, Parser)]
 #[command(name = "tare", disable_version_flag = true, args_override_self = true)]
 pub struct Cli {
@@ -280,10 +280,13 @@ pub struct Kill {
     /// Send the signal to all processes of the container
     #[arg(long, short)]
     pub all: bool,
-    /// The container's id
+    /// Send it to all running containers whose ids match this regular expression
+    #[arg(long, short)]
+    pub regex: bool,
+    /// The container's id; with --regex, the regular expression
     #[arg(value_name = "CONTAINER")]
     pub id: String,
-    /// The signal: a name, with or without SIG, or a number
+    /// The signal: a name, with or without SIG, as TERM or RTMIN+1, or a number
     #[arg(default_value = "SIGTERM", allow_hyphen_values = false)]
     pub signal: String,
 }
@@ -294,7 +297,10 @@ pub struct Delete {
     /// Kill containers that run; one that does not exist is no error
     #[arg(long, short)]
     pub force: bool,
-    /// The containers' ids
+    /// Delete all containers whose ids match these regular expressions
+    #[arg(long, short)]
+    pub regex: bool,
+    /// The containers' ids; with --regex, regular expressions
     #[arg(value_name = "CONTAINER", required = true)]
     pub ids: Vec<String>,
 }

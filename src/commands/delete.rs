@@ -2,21 +2,19 @@
 
 use std::path::Path;
 
+use super::{cli, several};
 use crate::error::Result;
 use crate::parent;
 use crate::state::{self, Container};
 
-/// Deletes the containers; one that fails does not keep the others from being deleted.
-pub fn run(root: &Path, ids: &[String], force: bool) -> Result<i32> {
-    let mut failed = Ok(0);
-    for id in ids {
-        if let Err(error) = delete(root, id, force)
-            && let Err(earlier) = std::mem::replace(&mut failed, Err(error))
-        {
-            crate::log::fatal(&earlier);
-        }
+/// Deletes the containers.
+pub fn run(root: &Path, args: &cli::Delete) -> Result<()> {
+    if !args.regex {
+        return several::each(&args.ids, |id| delete(root, id, args.force));
     }
-    failed
+    several::each(&args.ids, |pattern| {
+        several::each(&several::matching(root, pattern)?, |id| delete(root, id, args.force))
+    })
 }
 
 fn delete(root: &Path, id: &str, force: bool) -> Result<()> {

@@ -48,7 +48,7 @@ fn start(root: PathBuf, args: cli::Exec) -> Result<i32> {
     }
     let signals = Signals::catch()?;
     let (program, terminal) = exec(&container, &record, &spec, &options)?;
-    foreground::stay(&program, &signals, terminal)
+    foreground::stay(&program, &signals, terminal, None)
 }
 
 /// The process of the file, or the container's own with what the flags change.

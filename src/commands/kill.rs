@@ -7,14 +7,32 @@ use std::str::FromStr as _;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
+use super::{cli, several};
 use crate::cgroups;
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::state::{Container, Record, Status, status};
 use crate::sys::fd::{kill, pidfd_send_signal};
 
-/// Sends a signal to init, or to all processes of the container.
-pub fn run(root: &Path, id: &str, signal: &str, all: bool) -> Result<()> {
-    let signal = parse(signal)?;
+/// Sends a signal to init, or to all processes, of a container or of all that match.
+pub fn run(root: &Path, args: &cli::Kill) -> Result<()> {
+    let signal = parse(&args.signal)?;
+    if !args.regex {
+        return kill_one(root, &args.id, signal, args.all);
+    }
+    several::each(&several::matching(root, &args.id)?, |id| match status_of(root, id)? {
+        // It matches, but has nothing to send a signal to.
+        None | Some(Status::Stopped) => Ok(()),
+        Some(_) => kill_one(root, id, signal, args.all),
+    })
+}
+
+/// `None`: it is gone, or only about to be made.
+fn status_of(root: &Path, id: &str) -> Result<Option<Status>> {
+    let Ok(container) = Container::open(root, id) else { return Ok(None) };
+    container.load()?.map(|record| container.status(&record)).transpose()
+}
+
+fn kill_one(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
     let container = Container::open(root, id)?;
     let record = container.record()?;
     if all {

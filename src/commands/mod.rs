@@ -8,12 +8,14 @@ pub mod duration;
 pub mod events;
 pub mod exec;
 pub mod features;
+pub mod help;
 pub mod kill;
 pub mod list;
 pub mod pause;
 pub mod ps;
 pub mod resume;
 pub mod run;
+pub mod several;
 pub mod spec;
 pub mod start;
 pub mod state;
@@ -25,11 +27,11 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 use nix::unistd::{geteuid, getuid};
 
 use crate::cgroups::Kind;
-use crate::error::{Context as _, Result, anyhow};
+use crate::error::{Context as _, Result};
 use crate::linux::uid_mappings::is_rootless;
 use crate::log::{self, Format};
 use crate::parent::sealed_exe;
@@ -46,7 +48,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
     let args = arguments::with_two_dashes(args);
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return help::answer(&args, &error),
     };
     let format = match cli.global.log_format {
         LogFormat::Text => Format::Text,
@@ -90,29 +92,13 @@ fn run(cli: Cli) -> Result<i32> {
         Some(Command::Stats(args)) => stats::run(&root, &args).map(|()| 0),
         Some(Command::Ps(args)) => ps::run(&root, &args).map(|()| 0),
         Some(Command::State(args)) => state::run(&root, &args.id).map(|()| 0),
-        Some(Command::Kill(args)) => kill::run(&root, &args.id, &args.signal, args.all).map(|()| 0),
-        Some(Command::Delete(args)) => delete::run(&root, &args.ids, args.force),
+        Some(Command::Kill(args)) => kill::run(&root, &args).map(|()| 0),
+        Some(Command::Delete(args)) => delete::run(&root, &args).map(|()| 0),
         Some(Command::List(args)) => list::run(&root, args.format, args.quiet).map(|()| 0),
         Some(Command::Spec(args)) => spec::write(&args.bundle, args.rootless).map(|()| 0),
         Some(Command::Features(_)) => features::run().map(|()| 0),
-        None => {
-            Cli::command().print_help()?;
-            Ok(0)
-        }
+        None => help::print(),
     }
-}
-
-/// Help is printed and succeeds; what cannot be understood fails with 1, like runc.
-fn usage(error: &clap::Error) -> Result<i32> {
-    if !error.use_stderr() {
-        error.print()?;
-        return Ok(0);
-    }
-    let text = error.render().to_string();
-    let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let missing: Vec<&str> = text.lines().skip(1).take_while(|line| line.starts_with("  ")).map(str::trim).collect();
-    let line = [first.trim_start_matches("error: "), &missing.join(" ")].join(" ");
-    Err(anyhow!("{} (see tare --help)", line.trim()))
 }
 
 fn timing_format(global: &Global, file: &Path) -> timing::Format {

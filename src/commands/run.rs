@@ -3,6 +3,7 @@
 use crate::error::{Context as _, Result};
 use crate::parent::create::{Options, create};
 use crate::parent::foreground::{self, Signals};
+use crate::parent::notify_socket::Proxy;
 use crate::parent::{delete, start};
 
 /// Creates and starts a container; unless detached, stays with it and returns its exit status.
@@ -17,9 +18,11 @@ pub fn run(options: &Options, keep: bool, subreaper: bool) -> Result<i32> {
     let signals = Signals::catch()?;
     let mut created = create(options)?;
     let terminal = created.terminal.take();
-    let started = start::start(&created.container, &created.record);
+    // This process stays the one to watch: it ends as the container does.
+    let started = Proxy::open(&created.container, std::process::id())
+        .and_then(|notify| start::start(&created.container, &created.record).map(|()| notify));
     drop(created.lock);
-    let ended = started.and_then(|()| foreground::stay(&created.init, &signals, terminal));
+    let ended = started.and_then(|notify| foreground::stay(&created.init, &signals, terminal, notify.as_ref()));
     if !keep || ended.is_err() {
         delete::delete_killed(&created.container)?;
     }
@@ -28,9 +31,16 @@ pub fn run(options: &Options, keep: bool, subreaper: bool) -> Result<i32> {
 
 fn run_detached(options: &Options) -> Result<i32> {
     let created = create(options)?;
-    if let Err(error) = start::start(&created.container, &created.record) {
-        delete::abandon(created)?;
-        return Err(error);
+    let started = Proxy::open(&created.container, created.init.pid as u32)
+        .and_then(|notify| start::start(&created.container, &created.record).map(|()| notify));
+    match started {
+        Err(error) => {
+            delete::abandon(created)?;
+            Err(error)
+        }
+        Ok(notify) => {
+            drop(created.lock);
+            notify.map_or(Ok(()), |notify| notify.stay_until_ready(&created.init.pidfd)).map(|()| 0)
+        }
     }
-    Ok(0)
 }

@@ -4,12 +4,18 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::parent;
-use crate::state::Container;
+use crate::parent::notify_socket::Proxy;
+use crate::state::{Container, status};
 
 /// Runs the program of a created container.
 pub fn run(root: &Path, id: &str) -> Result<()> {
     let container = Container::open(root, id)?;
-    let _lock = container.lock()?;
+    let lock = container.lock()?;
     let record = container.record()?;
-    parent::start::start(&container, &record)
+    let notify = Proxy::open(&container, record.init_process_pid as u32)?;
+    parent::start::start(&container, &record)?;
+    drop(lock);
+    let Some(notify) = notify else { return Ok(()) };
+    // An init that is gone has nothing to say any more.
+    status::open_init(&record)?.map_or(Ok(()), |init| notify.stay_until_ready(&init))
 }

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::setsid;
+use nix::unistd::{fchdir, setsid};
 use oci_spec::runtime::{ContainerState, LinuxNamespaceType};
 
 use super::keyring;
@@ -20,7 +20,7 @@ use crate::linux::{
     rootfs_propagation, sysctl,
 };
 use crate::mounts::{self, sources};
-use crate::process::{apparmor_profile, args, cwd, exec_cpu_affinity, selinux_label, terminal};
+use crate::process::{apparmor_profile, cwd, exec_cpu_affinity, interpreter, selinux_label, terminal};
 use crate::protocol::{ToInit, ToParent};
 use crate::root::{Rootfs, on_host, pivot, readonly};
 use crate::state::{Container, Record, gate::Gate};
@@ -72,6 +72,7 @@ impl Init<'_> {
         }
         self.launch.become_root_of_the_user_namespace()?;
         self.lead_a_session()?;
+        log::debug!("init: is in its cgroup and namespaces");
 
         phase("rootfs");
         let propagation = rootfs_propagation::of_the_host(spec)?;
@@ -84,10 +85,11 @@ impl Init<'_> {
         phase("devices");
         devices::make(spec, &rootfs)?;
         cwd::make(self.launch.process, &rootfs)?;
+        log::debug!("init: has made mounts and devices");
         phase("wait for the record, hooks");
         self.launch.outlive_the_parent()?;
         self.let_the_parent_run_its_hooks()?;
-        self.run_hooks(Point::CreateContainer, ContainerState::Creating, &[])?;
+        self.run_create_container_hooks(&rootfs)?;
         phase("terminal");
         let terminal = self.open_terminal(&rootfs)?;
         mounts::seal_dev(spec, &rootfs)?;
@@ -100,6 +102,7 @@ impl Init<'_> {
         rootfs_propagation::apply(spec, &rootfs)?;
         readonly::apply(spec, &rootfs)?;
         drop(rootfs);
+        log::debug!("init: has the rootfs as its root");
 
         phase("hostname, loopback, sysctl");
         hostname::apply(spec)?;
@@ -109,6 +112,7 @@ impl Init<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
+        log::debug!("init: gives up its privileges, and the log with them");
         let program = self.launch.give_up_privileges(Some(&gate))?;
 
         phase("wait for start");
@@ -128,7 +132,7 @@ impl Init<'_> {
     fn surroundings<'s>(&'s self, rootfs: &'s Rootfs) -> mounts::Surroundings<'s> {
         mounts::Surroundings {
             rootfs,
-            bundle: &self.bundle.path,
+            bundle: self.bundle,
             cgroup_namespace: namespaces::has(&self.bundle.spec, LinuxNamespaceType::Cgroup),
             placement: &self.record.cgroup,
             label: mount_label::of(&self.bundle.spec),
@@ -159,6 +163,15 @@ impl Init<'_> {
         hooks::run(point, hooks, &record.state(status)?, environment)
     }
 
+    /// They find themselves in the rootfs, as runc's do: it is nobody's root yet.
+    fn run_create_container_hooks(&self, rootfs: &Rootfs) -> Result<()> {
+        if Point::CreateContainer.of(self.bundle.spec.hooks().as_ref()).is_empty() {
+            return Ok(());
+        }
+        fchdir(rootfs.fd()).context("hooks.createContainer: enter the rootfs")?;
+        self.run_hooks(Point::CreateContainer, ContainerState::Creating, &[])
+    }
+
     fn open_terminal(&self, rootfs: &Rootfs) -> Result<Option<OwnedFd>> {
         if !terminal::is_wanted(self.launch.process) {
             return Ok(None);
@@ -187,7 +200,7 @@ impl Init<'_> {
         }
         phase("execute the program");
         let errno = program.execute();
-        gate.report(&format!("exec {}: {}", program.path.to_string_lossy(), args::go_words(errno)));
+        gate.report(&interpreter::explain(program.path(), errno));
         sys::process::exit(1)
     }
 }

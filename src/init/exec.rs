@@ -13,7 +13,7 @@ use super::keyring;
 use super::program::Launch;
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, bail, one_line};
-use crate::process::{apparmor_profile, args, exec_cpu_affinity, selinux_label, terminal};
+use crate::process::{apparmor_profile, exec_cpu_affinity, interpreter, selinux_label, terminal};
 use crate::protocol::ToParent;
 use crate::root::{Rootfs, on_host};
 use crate::sys;
@@ -65,11 +65,12 @@ impl Exec<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
+        log::debug!("exec: is in the container, gives up its privileges, and the log with them");
         let program = self.launch.give_up_privileges(None)?;
         phase("execute the program");
         self.launch.channel.send(&ToParent::Waiting)?;
         let errno = program.execute();
-        bail!("exec {}: {}", program.path.to_string_lossy(), args::go_words(errno))
+        bail!("{}", interpreter::explain(program.path(), errno))
     }
 
     /// All at once, by init itself: no path of a namespace that could have come to mean another. The parent saw to the

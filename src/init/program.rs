@@ -1,7 +1,9 @@
 //! The last steps of both stories: from a process in the container to the container's program.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -38,6 +40,9 @@ pub struct Launch<'a> {
     /// `--preserve-fds`, with those of LISTEN_FDS: how many descriptors after the standard ones stay open.
     pub preserved_fds: &'a Passed,
 }
+
+/// Signals that ask a program to end.
+const ENDING: &[Signal] = &[Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
 impl Launch<'_> {
     /// Until the pid is recorded, nobody else could find and stop this process.
@@ -83,6 +88,10 @@ impl Launch<'_> {
         memory_policy::apply(self.spec)?;
         selinux_label::apply(self.process)?;
         self.limit_resources()?;
+        if gate.is_some() {
+            // Nobody has to start it: what ends a program ends init, too.
+            sys::process::end_on(ENDING).context("sigaction")?;
+        }
         self.close_descriptors(gate)?;
         let inside = cwd::enter(self.process)?;
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go. Profiles are written for programs: as
@@ -160,14 +169,18 @@ impl Launch<'_> {
 
 /// All that execve(2) needs.
 pub struct Program {
-    /// What is executed.
-    pub path: CString,
+    path: CString,
     args: Vec<CString>,
     /// Its environment; hooks in the container that have none of their own get it, as with runc.
     pub env: Vec<CString>,
 }
 
 impl Program {
+    /// What is executed.
+    pub fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.path.to_bytes()))
+    }
+
     /// Replaces this program; returns only when that failed.
     pub fn execute(&self) -> Errno {
         sys::process::execve(&self.path, &sys::process::pointers(&self.args), &sys::process::pointers(&self.env))

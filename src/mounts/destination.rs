@@ -4,9 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::sys::statfs::PROC_SUPER_MAGIC;
+use oci_spec::runtime::Spec;
 
 use crate::error::{Context as _, Result, bail};
 use crate::root::Rootfs;
+use crate::root::path::clean;
 use crate::sys::mount::filesystem_type;
 
 /// Files of procfs that may be mounted over: they only inform (lxcfs does it), or runc always allowed it.
@@ -22,6 +24,17 @@ const ALLOWED_IN_PROC: &[&str] = &[
     "/proc/sys/kernel/ns_last_pid",
     "/proc/uptime",
 ];
+
+/// A destination below the rootfs's own path on the host is the place inside: runc and crun have it so, and callers write
+/// both.
+pub fn strip_rootfs(spec: &mut Spec, rootfs: &Path) {
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        if let Ok(inside) = clean(mount.destination()).strip_prefix(rootfs) {
+            let inside = Path::new("/").join(inside);
+            mount.set_destination(inside);
+        }
+    }
+}
 
 /// Opens the directory at `path` to mount something on it.
 pub fn directory(rootfs: &Rootfs, path: &Path) -> Result<OwnedFd> {

@@ -15,6 +15,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{Mount, Spec};
 
+use crate::config::Bundle;
 use crate::error::{Context as _, Result, bail, ensure};
 use crate::root::Rootfs;
 use crate::root::path::clean;
@@ -28,7 +29,7 @@ pub struct Surroundings<'a> {
     /// The rootfs's mount.
     pub rootfs: &'a Rootfs,
     /// Relative sources of bind mounts are below the bundle.
-    pub bundle: &'a Path,
+    pub bundle: &'a Bundle,
     /// The container has a cgroup namespace of its own.
     pub cgroup_namespace: bool,
     /// The container's cgroup, for a view of it without a cgroup namespace.

@@ -3,7 +3,7 @@
 //! them before init is made; init attaches what it finds in its copy of the memory.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
@@ -16,6 +16,7 @@ use super::{decorate, is_bind, name, options_of};
 use crate::config::Bundle;
 use crate::error::{Context as _, Result, errno};
 use crate::linux::{namespaces, rootfs_propagation};
+use crate::root::Rootfs;
 use crate::sys::mount::{Attributes, clone_tree, set_attributes};
 
 /// The sources, detached, with all their options but not attached anywhere.
@@ -37,7 +38,7 @@ pub fn open_all(bundle: &Bundle) -> Result<Sources> {
     for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
         let options = options_of(mount);
         let idmapped = idmap::is_wanted(mount, &options);
-        let closed = user_namespace && is_bind(mount, &options) && !options.remount;
+        let closed = user_namespace && is_bind(mount, &options) && !options.remount && inside(mount, bundle).is_none();
         if !(idmapped || closed) {
             continue;
         }
@@ -65,7 +66,7 @@ fn open_one<'a>(
 }
 
 /// Clones the part of the host's tree that is mounted.
-pub fn open(path: &Path, recursive: bool) -> Result<OwnedFd> {
+fn open(path: &Path, recursive: bool) -> Result<OwnedFd> {
     clone_tree(AT_FDCWD, path, recursive).with_context(|| format!("open the source {path:?}"))
 }
 
@@ -79,7 +80,23 @@ fn part_from_host(spec: &Spec, tree: &OwnedFd) -> Result<()> {
     set_attributes(tree.as_fd(), &attributes, true).context("part the mount from the host's")
 }
 
+/// Opens a source in init: with what is already mounted, where it is in the rootfs.
+pub fn open_in_init(mount: &Mount, bundle: &Bundle, rootfs: &Rootfs, recursive: bool) -> Result<OwnedFd> {
+    match inside(mount, bundle) {
+        Some(path) => clone_tree(rootfs.fd(), &path, recursive)
+            .with_context(|| format!("open the source {:?}", bundle.rootfs.join(path))),
+        None => open(&path(mount, &bundle.path), recursive),
+    }
+}
+
+/// Where the source is in the rootfs, if its path says that it is. Init has that open, so it needs no way to it.
+fn inside(mount: &Mount, bundle: &Bundle) -> Option<PathBuf> {
+    let path = path(mount, &bundle.path);
+    let inside = path.strip_prefix(&bundle.rootfs).ok()?;
+    inside.components().all(|part| matches!(part, Component::Normal(_))).then(|| inside.to_owned())
+}
+
 /// The absolute path of a bind mount's source.
-pub fn path(mount: &Mount, bundle: &Path) -> PathBuf {
+fn path(mount: &Mount, bundle: &Path) -> PathBuf {
     bundle.join(mount.source().as_deref().unwrap_or(Path::new("")))
 }

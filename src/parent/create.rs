@@ -9,6 +9,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{close, geteuid};
 use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResources, Spec};
 
+use super::notify_socket;
 use super::serve::{Service, hand_over_pidfd};
 use super::spawn::{Process, spawn, spawn_by_way};
 use crate::cgroups::{self, Entry, Kind, Manager, Placement, Wanted};
@@ -74,19 +75,24 @@ pub struct Created {
 /// Creates a container. On failure nothing of it is left.
 pub fn create(options: &Options) -> Result<Created> {
     phase("config.json: parse, check");
-    let bundle = config::load(&options.bundle)?;
+    let mut bundle = config::load(&options.bundle)?;
+    let notifies = notify_socket::configure(&mut bundle.spec, &options.root.join(&options.id))?;
     let process = process::of(&bundle.spec)?;
     terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
     let namespaces = Namespaces::open(&bundle.spec)?;
     phase("seccomp: compile or find the filter");
     let filter = prepare_filter(&bundle.spec, &options.root)?;
-    phase("mounts: open sources");
-    let sources = sources::open_all(&bundle)?;
     let rdt = intel_rdt::place(&bundle.spec, &options.id)?;
 
-    phase("state directory, record, gate");
+    phase("state directory");
     let (container, lock) = Container::create(&options.root, &options.id)?;
     let mut undo = Undo::new(&container);
+    if notifies {
+        notify_socket::make_directory(&container)?;
+    }
+    phase("mounts: open sources");
+    let sources = sources::open_all(&bundle)?;
+    phase("cgroup: place, record, gate");
     let mut cgroup = cgroups::place(&Wanted::of(&bundle.spec, options.cgroups, &options.id))?;
     // Before it is recorded as ours: from then on whatever is in it may be killed.
     cgroup.check_unused()?;
@@ -195,6 +201,7 @@ pub fn create(options: &Options) -> Result<Created> {
     if let Some(path) = &options.pid_file {
         pid_file::write(path, init.pid)?;
     }
+    log::debug!("init of {:?} waits to be started", options.id);
     let init = undo.disarm()?;
     Ok(Created { container, record, init, terminal, lock })
 }

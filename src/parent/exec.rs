@@ -111,6 +111,7 @@ pub fn exec(
         Some(Errno::EBUSY) => error.context(NO_ENTRY),
         _ => error,
     })?;
+    log::debug!("the program in {:?} is pid {} on the host", record.id, spawned.pid);
     let adopted = matches!(entry, Entry::Adopted);
     drop(entry);
 

@@ -7,11 +7,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{self, SetArg, Termios};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{read, write};
 
+use super::notify_socket::Proxy;
 use super::spawn::Process;
+use super::terminal_guard::RawTerminal;
 use crate::error::{Context as _, Result};
 use crate::sys::fd::pidfd_send_signal;
 use crate::sys::terminal;
@@ -49,7 +50,7 @@ impl Signals {
 }
 
 /// Stays until init ends; returns its exit status, 128 and the signal's number if a signal ended it.
-pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>) -> Result<i32> {
+pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>, notify: Option<&Proxy>) -> Result<i32> {
     timing::phase("wait for the container's end");
     let mut console = master.map(Console::new).transpose()?;
     loop {
@@ -58,6 +59,7 @@ pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>) -> Resul
         if let Some(console) = &console {
             fds.extend(console.poll_fds());
         }
+        fds.extend(notify.map(|notify| PollFd::new(notify.fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
             result => result.context("poll")?,
@@ -69,6 +71,7 @@ pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>) -> Resul
         if let Some(console) = &mut console {
             console.relay(ready.get(2) == Some(&true), ready.get(3) == Some(&true));
         }
+        notify.map(Proxy::pass_on);
         if ready[0] {
             if let Some(console) = &mut console {
                 console.drain();
@@ -94,7 +97,10 @@ fn forward(init: &Process, signals: &Signals, console: Option<&Console>) -> Resu
             Ok(Signal::SIGCHLD) => reap_others(init.pid),
             Ok(Signal::SIGWINCH) if console.is_some() => console.into_iter().for_each(Console::resize),
             // The container may have ended between the two.
-            _ => drop(pidfd_send_signal(init.pidfd.as_fd(), signal)),
+            _ => {
+                log::debug!("signal {signal} is passed on to pid {}", init.pid);
+                let _ = pidfd_send_signal(init.pidfd.as_fd(), signal);
+            }
         }
     }
     Ok(())
@@ -117,22 +123,17 @@ fn reap_others(init: i32) {
 struct Console {
     master: OwnedFd,
     input: io::Stdin,
-    before: Option<Termios>,
+    /// None: standard input is no terminal.
+    _raw: Option<RawTerminal>,
     reading_input: bool,
     reading_output: bool,
 }
 
 impl Console {
     fn new(master: OwnedFd) -> Result<Self> {
-        let mut console = Self { master, input: io::stdin(), before: None, reading_input: true, reading_output: true };
-        if io::stdin().is_terminal() {
-            let before = termios::tcgetattr(io::stdin()).context("terminal: tcgetattr")?;
-            let mut raw = before.clone();
-            termios::cfmakeraw(&mut raw);
-            termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).context("terminal: tcsetattr")?;
-            console.before = Some(before);
-            console.resize();
-        }
+        let raw = io::stdin().is_terminal().then(RawTerminal::new).transpose()?;
+        let console = Self { master, input: io::stdin(), _raw: raw, reading_input: true, reading_output: true };
+        console.resize();
         Ok(console)
     }
 
@@ -168,14 +169,6 @@ impl Console {
         };
         while self.reading_output && ready(self) {
             self.reading_output = copy(self.master.as_fd(), io::stdout().as_fd());
-        }
-    }
-}
-
-impl Drop for Console {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, before);
         }
     }
 }

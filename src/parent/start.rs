@@ -19,6 +19,7 @@ pub fn start(container: &Container, record: &Record) -> Result<()> {
     }
     phase("start: open the gate");
     container.open_gate()?;
+    log::debug!("the program of {:?} runs", record.id);
     phase("hooks: poststart");
     if !Point::Poststart.of(record.hooks.as_ref()).is_empty() {
         let state = record.state(ContainerState::Running)?;

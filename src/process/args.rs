@@ -11,6 +11,7 @@ use nix::unistd::{AccessFlags, faccessat};
 use oci_spec::runtime::Process;
 
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
+use crate::root::obstacle;
 
 /// There is a program to run.
 pub fn check(process: &Process) -> Result<()> {
@@ -29,10 +30,13 @@ pub fn to_c_strings(strings: &[String]) -> Result<Vec<CString>> {
 /// those that callers match on.
 pub fn find(program: &str, path: &str) -> Result<PathBuf> {
     if program.contains('/') {
-        return match check_executable(Path::new(program)) {
-            Ok(()) => Ok(PathBuf::from(program)),
-            Err(errno) => Err(anyhow!("exec: {program:?}: stat {program}: {}", go_words(errno))),
-        };
+        let path = Path::new(program);
+        let Err(errno) = check_executable(path) else { return Ok(PathBuf::from(program)) };
+        let (words, hint) = (go_words(errno), obstacle::hint(path));
+        match errno {
+            Errno::EACCES | Errno::EISDIR if hint.is_empty() => bail!("exec: {program:?}: {words}"),
+            _ => bail!("exec: {program:?}: stat {program}: {words}{hint}"),
+        }
     }
     let mut denied = None;
     for directory in path.split(':') {
@@ -49,7 +53,8 @@ pub fn find(program: &str, path: &str) -> Result<PathBuf> {
     }
 }
 
-fn check_executable(path: &Path) -> Result<(), Errno> {
+/// Is it a file that this process may execute?
+pub fn check_executable(path: &Path) -> Result<(), Errno> {
     let found = stat(path)?;
     if SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR {
         return Err(Errno::EISDIR);
@@ -89,7 +94,12 @@ mod tests {
         let missed = |program, path| find(program, path).unwrap_err().to_string();
         assert_eq!(missed("nope", "/bin"), "exec: \"nope\": executable file not found in $PATH");
         assert_eq!(missed("/bin/nope", ""), "exec: \"/bin/nope\": stat /bin/nope: no such file or directory");
-        assert_eq!(missed("/etc", ""), "exec: \"/etc\": stat /etc: is a directory");
+        assert_eq!(
+            missed("/nowhere/nope", ""),
+            "exec: \"/nowhere/nope\": stat /nowhere/nope: no such file or directory (\"/nowhere\" does not exist)"
+        );
+        assert_eq!(missed("/etc", ""), "exec: \"/etc\": is a directory");
+        assert_eq!(missed("/etc/passwd", ""), "exec: \"/etc/passwd\": permission denied");
         assert_eq!(missed("passwd", "/etc"), "exec: \"/etc/passwd\": permission denied");
     }
 }

@@ -7,8 +7,8 @@ use nix::unistd::{chdir, getcwd};
 use oci_spec::runtime::Process;
 
 use crate::error::{Context as _, Result, bail};
-use crate::root::Rootfs;
 use crate::root::path::{check_absolute, clean};
+use crate::root::{Rootfs, obstacle};
 
 /// The path is absolute (config.md, "Process").
 pub fn check(process: &Process) -> Result<()> {
@@ -28,7 +28,11 @@ pub fn make(process: &Process, rootfs: &Rootfs) -> Result<()> {
 pub fn enter(process: &Process) -> Result<bool> {
     match chdir(process.cwd()) {
         Err(Errno::EACCES) => return Ok(false),
-        result => result.with_context(|| format!("process.cwd: chdir to {:?}", process.cwd()))?,
+        Err(errno) => {
+            let cwd = process.cwd();
+            bail!("process.cwd: chdir to {cwd:?}: {}{}", crate::error::words(errno), obstacle::hint(cwd))
+        }
+        Ok(()) => {}
     }
     check_inside()?;
     Ok(true)
@@ -37,7 +41,8 @@ pub fn enter(process: &Process) -> Result<bool> {
 /// Enters the directory as the container's user.
 pub fn enter_as_user(process: &Process) -> Result<()> {
     if !enter(process)? {
-        bail!("process.cwd: chdir to {:?}: permission denied", process.cwd());
+        let cwd = process.cwd();
+        bail!("process.cwd: chdir to {cwd:?}: permission denied{}", obstacle::hint(cwd));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ pub mod capabilities;
 pub mod cwd;
 pub mod env;
 pub mod exec_cpu_affinity;
+pub mod interpreter;
 pub mod io_priority;
 pub mod listen_fds;
 pub mod no_new_privileges;

@@ -1,5 +1,6 @@
 //! `root.*`: the container's root filesystem, which belongs to an attacker from the first look on.
 
+pub mod obstacle;
 pub mod on_host;
 pub mod path;
 pub mod pivot;

@@ -11,7 +11,7 @@ pub mod status;
 
 use std::fs;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -79,6 +79,16 @@ impl Container {
     /// The container's id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its directory for this process alone, by a path of few bytes.
+    pub fn short_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd()))
     }
 
     /// Waits for the exclusive right to change this container.

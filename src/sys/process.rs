@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigHandler, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::check;
 
@@ -112,6 +112,35 @@ pub fn namespace_type(namespace: BorrowedFd<'_>) -> nix::Result<libc::c_int> {
     const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
     // SAFETY: the descriptor is open; this request takes no argument.
     check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE) }.into()).map(|flag| flag as libc::c_int)
+}
+
+/// Has these signals end this process, unless they are ignored: the first process of a pid namespace gets none that it has
+/// no handler for. execve(2) takes the handlers away.
+pub fn end_on(signals: &[Signal]) -> nix::Result<()> {
+    extern "C" fn end(signal: libc::c_int) {
+        exit(128 + signal)
+    }
+    let handler = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    for &signal in signals {
+        // SAFETY: the handler makes one call, _exit, which is async-signal-safe.
+        let before = unsafe { sigaction(signal, &handler) }?;
+        if matches!(before.handler(), SigHandler::SigIgn) {
+            // SAFETY: it was in force a moment ago, and is no handler.
+            unsafe { sigaction(signal, &before) }?;
+        }
+    }
+    Ok(())
+}
+
+/// The C library's words for a signal.
+pub fn signal_words(signal: libc::c_int) -> String {
+    // SAFETY: strsignal takes any number; what it returns is a C string that lives until the next call, in this thread.
+    let words = unsafe { libc::strsignal(signal) };
+    if words.is_null() {
+        return format!("signal {signal}");
+    }
+    // SAFETY: as above, and not null.
+    unsafe { CStr::from_ptr(words) }.to_string_lossy().into_owned()
 }
 
 /// Ends this process at once: a copy of the parent must not run what the parent registered for its own exit.

@@ -71,6 +71,10 @@ fn help_of_a_command_names_its_flags() {
         ("spec", &["--bundle", "--rootless"]),
     ] {
         let outcome = call(&[command, "--help"]).ok().silent();
+        let mut lines = outcome.stdout.lines();
+        let name = if is_tare() { "tare" } else { "runc" };
+        assert_eq!(lines.next(), Some("NAME:"));
+        assert!(lines.next().is_some_and(|line| line.trim_start().starts_with(&format!("{name} {command} - "))));
         for flag in flags {
             assert!(outcome.stdout.contains(flag), "{command} --help does not tell of {flag}");
         }
@@ -182,7 +186,7 @@ fn features_are_told_to_anyone() {
     assert_eq!(options, sorted);
     let linux = &features["linux"];
     let namespaces = text_list(&linux["namespaces"]);
-    for name in ["pid", "network", "ipc", "uts", "mount", "cgroup"] {
+    for name in ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"] {
         assert!(namespaces.iter().any(|known| known == name), "{name}");
     }
     assert!(text_list(&linux["capabilities"]).iter().any(|name| name == "CAP_CHECKPOINT_RESTORE"));

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::container::{Container, is_alive};
 use crate::process::terminal::{read_terminal, receive};
-use crate::runtime::{Outcome, eventually, only_tare};
+use crate::runtime::{Outcome, eventually, is_tare, only_tare};
 
 /// A container that runs, and ends when it is dropped.
 fn running() -> Container {
@@ -64,6 +64,19 @@ fn a_program_that_cannot_be_run_is_255_in_the_callers_words() {
     words(&["/no/such/program"], "no such file or directory");
     words(&["/etc"], "is a directory");
     words(&["/etc/passwd"], "permission denied");
+    let script = c.rootfs().join("bin/script");
+    fs::write(&script, "#!/no/interpreter\n").expect("write");
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    words(&["/bin/script"], "no such file or directory");
+    let outcome = exec(&c, &["--cwd", "/no/such/place"], &["true"]).code(255);
+    for part in ["/no/such/place", "o such file or directory"] {
+        assert!(outcome.stderr.contains(part), "{}", outcome.stderr);
+    }
+    if is_tare() {
+        assert!(outcome.stderr.contains(r#"\"/no\" does not exist"#), "{}", outcome.stderr);
+        let outcome = exec(&c, &[], &["/bin/script"]).code(255);
+        assert!(outcome.stderr.contains(r#"its interpreter \"/no/interpreter\""#), "{}", outcome.stderr);
+    }
 }
 
 #[test]
@@ -143,22 +156,44 @@ fn a_container_that_does_not_run_is_refused() {
     assert!(outcome.stderr.contains("stopped container"), "{}", outcome.stderr);
 }
 
+/// What execs could leave behind: descriptors of init, processes of the container (zombies too), its cgroups.
+fn traces(c: &Container) -> [usize; 3] {
+    let entries = |path: &str| fs::read_dir(path).map_or(0, Iterator::count);
+    let pid = c.pid();
+    let processes = crate::container::processes(&c.id).len();
+    let inside = exec(c, &[], &["sh", "-c", "ls -d /proc/[0-9]* | wc -l"]).ok();
+    let with_zombies: usize = inside.stdout.trim().parse().expect("a number");
+    [entries(&format!("/proc/{pid}/fd")), processes + with_zombies, crate::cgroup_tree::named(&c.id).len()]
+}
+
+/// `TARE_TEST_EXECS=500` for the whole load, 50 at a time; a tenth of it is for every day.
 #[test]
 fn many_at_once_all_end_as_they_should() {
+    let total = std::env::var("TARE_TEST_EXECS").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
+    let at_once = (total / 10).max(10);
     let c = running();
-    let flags = |status: usize| format!("exit {}", status % 7);
-    for round in 0..4 {
+    let before = traces(&c);
+    let memory = || c.call(&["events", "--stats", &c.id]).json()["data"]["memory"]["usage"]["usage"].as_u64();
+    let mut used = Vec::new();
+    for round in 0..total / at_once {
         let spawn = |index: usize| {
-            let script = flags(round + index);
+            let script = format!("exit {}", (round + index) % 7);
             c.spawn(&mut c.command(&["exec", &c.id, "sh", "-c", &script]))
         };
-        let all: Vec<_> = (0..10).map(|index| (index, spawn(index))).collect();
+        let all: Vec<_> = (0..at_once).map(|index| (index, spawn(index))).collect();
         for (index, run) in all {
             run.wait().code(i32::try_from((round + index) % 7).expect("a status"));
         }
+        used.push(memory());
     }
+    println!("memory after each round: {used:?}");
     let left = fs::read_to_string(format!("/proc/{}/task/{}/children", c.pid(), c.pid())).unwrap_or_default();
     assert_eq!(left, "", "orphans or zombies of init");
+    assert_eq!(traces(&c), before, "descriptors, processes, cgroups");
+    if let (Some(&Some(first)), Some(&Some(last))) = (used.first(), used.last()) {
+        // The kernel counts in batches, for each processor.
+        assert!(last <= first + (1 << 20), "memory grew: {used:?}");
+    }
     c.delete_force().ok();
     c.assert_nothing_left();
 }

@@ -317,3 +317,14 @@ fn start_container_without_an_environment_has_the_programs() {
     c.run().ok();
     assert_eq!(note(&c, "out"), "1\n");
 }
+
+#[test]
+fn create_container_hooks_find_themselves_in_the_rootfs() {
+    let mut c = Container::new();
+    c.writable_root();
+    c.config["hooks"] = json!({
+        "createContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", "cat >/dev/null; echo here >tmp/of-the-hook"] }]
+    });
+    c.args(&["cat", "/tmp/of-the-hook"]);
+    c.run().ok().prints("here\n");
+}

@@ -1,6 +1,7 @@
 //! kill: signals by name and number, and what callers match in its errors.
 
 use crate::container::Container;
+use crate::runtime::only_tare;
 
 /// Prints the name of each signal it gets.
 const TRAPS: &str = "for s in TERM HUP USR1 USR2 INT; do trap \"echo got $s\" $s; done; echo ready; \
@@ -89,6 +90,58 @@ fn a_created_container_can_be_killed() {
     c.create().ok();
     c.kill("9").ok();
     c.wait_for_status("stopped");
+}
+
+#[test]
+fn a_created_container_ends_on_a_signal_that_asks_for_it() {
+    for signal in ["TERM", "INT", "HUP"] {
+        let c = Container::sleeping();
+        c.create().ok();
+        c.kill(signal).ok().silent();
+        c.wait_for_status("stopped");
+        c.delete().ok();
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn every_signal_is_known_by_its_name_and_its_number() {
+    let c = Container::sleeping();
+    c.create().ok();
+    // 0 sends nothing; STOP and CONT and those that are ignored by default leave the container as it is.
+    for signal in ["0", "CONT", "SIGCONT", "sigcont", "18", "CHLD", "SIGURG", "winch", "RTMIN", "SIGRTMIN+3", "rtmax-1"]
+    {
+        let outcome = c.kill(signal);
+        // runc has no names for realtime signals.
+        if crate::runtime::is_tare() || !signal.to_ascii_uppercase().contains("RT") {
+            outcome.ok().silent();
+        }
+    }
+    assert_eq!(c.status(), "created");
+}
+
+#[test]
+fn all_whose_ids_match_are_killed_and_deleted() {
+    only_tare!("--regex is crun's");
+    let first = Container::sleeping();
+    let (second, other) = (first.twin(), first.twin());
+    for c in [&first, &second, &other] {
+        c.launch();
+    }
+    let both = format!("^({}|{})$", first.id, second.id);
+    first.call(&["kill", "--regex", &both, "KILL"]).ok().silent();
+    for c in [&first, &second] {
+        c.wait_for_status("stopped");
+    }
+    // What is stopped has nothing to send a signal to.
+    first.call(&["kill", "--regex", &both, "KILL"]).ok().silent();
+    first.call(&["delete", "-r", &format!("^{}$", first.id), &format!("^{}$", second.id)]).ok().silent();
+    first.assert_nothing_left();
+    second.assert_nothing_left();
+    assert_eq!(other.status(), "running");
+    first.call(&["delete", "--regex", "^no such id$"]).ok().silent();
+    first.call(&["delete", "--regex", "("]).fails(&["--regex", "("]);
+    first.call(&["kill", "--regex", "[", "KILL"]).fails(&["--regex", "["]);
 }
 
 #[test]

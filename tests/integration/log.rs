@@ -141,7 +141,7 @@ fn debug_tells_more_and_changes_nothing_else() {
         c.command(&["--debug", "--log", log.to_str().expect("a path"), "--log-format", "json", "run", "--bundle"]);
     c.finish(command.arg(c.bundle.path()).arg(&c.id)).ok().prints("fine\n");
     let text = read_text(&log);
-    assert!(text.lines().count() > 0, "nothing was told");
+    assert!(text.contains("\"msg\":\"init: "), "init said nothing: {text}");
     for line in text.lines() {
         let line: Value = serde_json::from_str(line).expect("JSON");
         assert_eq!(line["level"], "debug", "{line}");

@@ -10,6 +10,7 @@ mod cli;
 mod config_errors;
 mod config_schema;
 mod container;
+mod contract;
 mod runtime;
 
 mod cve;
@@ -25,6 +26,7 @@ mod linux;
 mod list;
 mod log;
 mod mounts;
+mod notify_socket;
 mod pause;
 mod pidfd_socket;
 mod process;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use serde_json::json;
 
 use crate::container::Container;
+use crate::runtime::{is_tare, only_tare};
 
 #[test]
 fn arguments_arrive_as_they_are() {
@@ -56,6 +57,24 @@ fn a_missing_program_fails_create_with_the_words_that_callers_match() {
     c.assert_nothing_left();
     c.args(&["/no/such/tool"]);
     c.create().fails(&["/no/such/tool", "no such file or directory"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn the_part_of_the_path_that_is_missing_or_closed_is_named() {
+    only_tare!("the reference names the whole path only");
+    let mut c = Container::new();
+    c.args(&["/no/such/tool"]);
+    c.create().fails(&["/no/such/tool: no such file or directory (\\\"/no\\\" does not exist)"]);
+    c.args(&["/etc/passwd/tool"]);
+    c.create().fails(&["not a directory (\\\"/etc/passwd\\\" is not a directory)"]);
+    let closed = c.rootfs().join("closed");
+    fs::create_dir(&closed).expect("mkdir");
+    fs::copy(c.rootfs().join("bin/busybox"), closed.join("true")).expect("copy");
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).expect("chmod");
+    c.args(&["/closed/true"]);
+    c.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    c.create().fails(&["permission denied (\\\"/closed\\\" may not be searched"]);
     c.assert_nothing_left();
 }
 
@@ -112,8 +131,17 @@ fn a_script_whose_interpreter_is_missing_fails() {
     fs::write(c.rootfs().join("bin/script"), "#!/no/interpreter\n").expect("write");
     fs::set_permissions(c.rootfs().join("bin/script"), PermissionsExt::from_mode(0o755)).expect("chmod");
     c.args(&["/bin/script"]);
-    c.run().fails(&["no such file or directory"]);
+    let outcome = c.run().fails(&["no such file or directory"]);
+    if is_tare() {
+        assert!(outcome.stderr.contains("its interpreter"), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("/no/interpreter"), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(r#"\"/no\" does not exist"#), "{}", outcome.stderr);
+    }
     c.assert_nothing_left();
+    // With an interpreter that may not be executed it is the permission that is missing.
+    fs::write(c.rootfs().join("bin/script"), "#!/etc/passwd\n").expect("write");
+    let outcome = c.run().fails(&["permission denied"]);
+    assert!(!is_tare() || outcome.stderr.contains("/etc/passwd"), "{}", outcome.stderr);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use serde_json::json;
 
 use crate::container::Container;
-use crate::runtime::{Outcome, eventually, runtime};
+use crate::runtime::{Outcome, eventually, only_tare, runtime};
 
 /// Receives what a runtime sends on a console socket: the data of the one message and its one descriptor.
 pub fn receive(listener: &UnixListener) -> (String, fs::File) {
@@ -208,6 +208,64 @@ fn run_in_the_foreground_passes_the_size_on() {
     );
     let outcome = in_foreground(&c, "stty rows 21 cols 77;", "").ok();
     assert!(outcome.stdout.contains("21 77\r\n"), "{:?}", outcome.stdout);
+}
+
+#[test]
+fn a_new_size_of_the_callers_terminal_reaches_the_program() {
+    let c = with_terminal("echo ready; until stty size | grep '^33 101$'; do usleep 5000; done; exit 5");
+    let size = |rows, columns| nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = nix::pty::openpty(Some(&size(24, 80)), None).expect("openpty");
+    c.save();
+    let slave = || Stdio::from(pty.slave.try_clone().expect("dup"));
+    let mut child = c.bundle_command("run", &[]).stdin(slave()).stdout(slave()).stderr(slave()).spawn().expect("run");
+    let master = fs::File::from(pty.master);
+    let mut text = String::new();
+    let mut part = [0; 256];
+    while !text.contains("ready") {
+        let n = (&master).read(&mut part).expect("read");
+        text.push_str(&String::from_utf8_lossy(&part[..n]));
+    }
+    resize(&master, 33, 101);
+    // It is nobody's controlling terminal, so the kernel tells nobody.
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGWINCH).expect("kill");
+    let status = eventually("run ends", || child.try_wait().expect("wait"));
+    assert_eq!(status.code(), Some(5));
+}
+
+#[test]
+fn a_runtime_that_is_killed_leaves_the_callers_terminal_as_it_was() {
+    only_tare!("the reference leaves it raw");
+    for signal in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGABRT] {
+        let c = with_terminal("echo ready; sleep 1000");
+        let pty = nix::pty::openpty(None, None).expect("openpty");
+        let before = tcgetattr(&pty.slave).expect("tcgetattr");
+        c.save();
+        let slave = || Stdio::from(pty.slave.try_clone().expect("dup"));
+        let mut child =
+            c.bundle_command("run", &[]).stdin(slave()).stdout(slave()).stderr(slave()).spawn().expect("run");
+        eventually("the terminal is raw", || {
+            let now = tcgetattr(&pty.slave).expect("tcgetattr");
+            (now.local_flags != before.local_flags).then_some(())
+        });
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal)
+            .expect("kill");
+        child.wait().expect("wait");
+        eventually("the terminal is as it was", || {
+            let now = tcgetattr(&pty.slave).expect("tcgetattr");
+            let same = now.local_flags == before.local_flags && now.input_flags == before.input_flags;
+            (same && now.output_flags == before.output_flags).then_some(())
+        });
+        // Its input ended with its other side.
+        c.delete_force().ok();
+        c.assert_nothing_left();
+    }
+}
+
+/// Sets the size of a terminal, from outside.
+fn resize(terminal: &fs::File, rows: u16, columns: u16) {
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(terminal, size).expect("tcsetwinsize");
 }
 
 #[test]
