@@ -50,9 +50,9 @@ pub fn check(spec: &Spec) -> Result<()> {
         check_absolute(path).with_context(|| format!("linux.devices[{index}].path"))?;
         ensure!(clean(path).file_name().is_some(), "linux.devices[{index}].path: {path:?} does not name a file");
         ensure!(kind(device.typ()).is_some(), "linux.devices[{index}].type: must be one of c, b, u, p");
-        // Nine bits, as the schema says: the others are no part of the permissions.
+        // Nine bits, as the schema says. Podman gives those of the host's device, with its type in the upper ones.
         ensure!(
-            device.file_mode().is_none_or(|mode| mode <= 0o777),
+            device.file_mode().is_none_or(|mode| mode & !libc::S_IFMT <= 0o777),
             "linux.devices[{index}].fileMode: {} is more than 511",
             device.file_mode().unwrap_or_default()
         );
@@ -106,7 +106,7 @@ fn configured_node<'a>(device: &LinuxDevice, path: &'a Path) -> Node<'a> {
         // Both were checked when config.json was read.
         kind: kind(device.typ()).unwrap_or(SFlag::S_IFCHR),
         device: makedev(number(device.major()), number(device.minor())),
-        mode: Mode::from_bits_truncate(device.file_mode().unwrap_or(0o666)),
+        mode: Mode::from_bits_truncate(device.file_mode().unwrap_or(0o666) & 0o777),
         owner: Some((device.uid().unwrap_or(0), device.gid().unwrap_or(0))).filter(|&owner| owner != (0, 0)),
     }
 }

@@ -10,12 +10,13 @@ use crate::runtime::{need_root, skip};
 fn configured_devices_have_their_type_numbers_mode_and_owner() {
     need_root!("only root of the host may make device nodes");
     let mut c = Container::sh("cd /dev; stat -c '%n %F %a %t:%T %u:%g' mychar myblock myfifo sub/deep myfuse");
+    // The last one's mode is as Podman writes it, with the type of the file.
     c.config["linux"]["devices"] = json!([
         { "path": "/dev/mychar", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 11, "gid": 12 },
         { "path": "/dev/myblock", "type": "b", "major": 7, "minor": 300, "fileMode": 0o600, "uid": 0, "gid": 6 },
         { "path": "/dev/myfifo", "type": "p", "fileMode": 0o622, "uid": 5, "gid": 5 },
         { "path": "/dev/sub/deep", "type": "c", "major": 1, "minor": 5, "fileMode": 0o666 },
-        { "path": "/dev/myfuse", "type": "u", "major": 10, "minor": 229, "fileMode": 0o444 }
+        { "path": "/dev/myfuse", "type": "u", "major": 10, "minor": 229, "fileMode": 0o20444 }
     ]);
     c.run().ok().prints(
         "mychar character special file 640 1:3 11:12\nmyblock block special file 600 7:12c 0:6\n\
