@@ -9,14 +9,14 @@ use nix::sys::statfs::PROC_SUPER_MAGIC;
 use oci_spec::runtime::Mount;
 
 use super::options::Options;
-use super::{Surroundings, decorate, destination, place, sources};
+use super::{Surroundings, destination, flags, place, sources};
 use crate::error::{Context as _, Result, ensure};
 use crate::sys::mount::{clone_tree, filesystem_type};
 
 /// Mounts a file or a directory of the host. A missing destination is made of the source's kind.
 pub fn mount(mount: &Mount, options: &Options<'_>, path: &Path, around: Surroundings<'_>) -> Result<()> {
     let tree = sources::open_in_init(mount, around.bundle, around.rootfs, options.bind == Some(true))?;
-    decorate(tree.as_fd(), options)?;
+    flags::set(tree.as_fd(), options, false)?;
     attach(tree.as_fd(), path, around)
 }
 

@@ -4,6 +4,7 @@ pub mod bind;
 pub mod cgroup;
 pub mod destination;
 pub mod filesystem;
+pub mod flags;
 pub mod idmap;
 pub mod mountinfo;
 pub mod options;
@@ -88,6 +89,7 @@ fn options_of(mount: &Mount) -> Options<'_> {
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
     if clean(mount.destination()) == Path::new("/dev") {
         options.attributes.set &= !attr::RDONLY;
+        options.attributes.clear &= !attr::RDONLY;
     }
     options
 }
@@ -114,6 +116,11 @@ fn mount_one(mount: &Mount, opened: Option<BorrowedFd<'_>>, around: Surroundings
 /// Sets the attributes and the propagation of a mount in hand.
 fn decorate(mount: BorrowedFd<'_>, options: &Options<'_>) -> Result<()> {
     change(mount, &options.attributes, false)?;
+    decorate_below(mount, options)
+}
+
+/// Sets what reaches the mounts below, too: the recursive attributes, and the propagation.
+fn decorate_below(mount: BorrowedFd<'_>, options: &Options<'_>) -> Result<()> {
     change(mount, &options.recursive, true)?;
     for &(propagation, recursive) in &options.propagation {
         let attributes = Attributes { propagation: propagation.bits(), ..Attributes::default() };

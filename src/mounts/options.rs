@@ -13,6 +13,8 @@ enum Effect {
     Clear(u64),
     /// Chooses an access-time mode.
     Atime(u64),
+    /// Takes the choice of an access-time mode back: what there is without one stays.
+    Unchosen(u64),
     /// Changes the propagation.
     Propagation(MsFlags),
     /// Mounts a part of another tree.
@@ -32,13 +34,13 @@ enum Effect {
 /// An option: its name, whether it reaches the mounts below too, what it does.
 struct Entry(&'static str, bool, Effect);
 
-use Effect::{Atime, Bind, Clear, CopyUp, Filesystem, Idmap, Nothing, Propagation, Remount, Set};
+use Effect::{Atime, Bind, Clear, CopyUp, Filesystem, Idmap, Nothing, Propagation, Remount, Set, Unchosen};
 
 #[rustfmt::skip]
 const TABLE: &[Entry] = &[
     Entry("acl", false, Nothing),
     Entry("async", false, Filesystem),
-    Entry("atime", false, Atime(0)),
+    Entry("atime", false, Unchosen(attr::NOATIME)),
     Entry("bind", false, Bind),
     Entry("defaults", false, Nothing),
     Entry("dev", false, Clear(attr::NODEV)),
@@ -58,8 +60,8 @@ const TABLE: &[Entry] = &[
     Entry("noiversion", false, Nothing),
     Entry("nolazytime", false, Filesystem),
     Entry("nomand", false, Filesystem),
-    Entry("norelatime", false, Atime(attr::STRICTATIME)),
-    Entry("nostrictatime", false, Atime(0)),
+    Entry("norelatime", false, Unchosen(0)),
+    Entry("nostrictatime", false, Unchosen(attr::STRICTATIME)),
     Entry("nosuid", false, Set(attr::NOSUID)),
     Entry("nosymfollow", false, Set(attr::NOSYMFOLLOW)),
     Entry("private", false, Propagation(MsFlags::MS_PRIVATE)),
@@ -107,11 +109,19 @@ pub fn names() -> Vec<&'static str> {
     TABLE.iter().map(|entry| entry.0).collect()
 }
 
+/// The options that set these flags of a mount, for messages.
+pub fn names_of(flags: u64) -> String {
+    let sets = |entry: &&Entry| matches!(entry, Entry(_, false, Set(flag)) if flags & flag != 0);
+    TABLE.iter().filter(sets).map(|entry| entry.0).collect::<Vec<_>>().join(",")
+}
+
 /// A mount's options, sorted by what they are for.
 #[derive(Debug, Default)]
 pub struct Options<'config> {
     /// Flags of the mount itself.
     pub attributes: Attributes,
+    /// There is an option for a flag of the mount itself, be it one that clears it.
+    pub any_flag: bool,
     /// Flags of the mount and all mounts below it.
     pub recursive: Attributes,
     /// Changes of the propagation, in order: the flag, and whether it reaches the mounts below.
@@ -138,11 +148,17 @@ impl<'config> Options<'config> {
                 continue;
             };
             let Entry(_, recursive, effect) = TABLE[found];
+            parsed.any_flag |= !recursive && matches!(effect, Set(_) | Clear(_) | Atime(_) | Unchosen(_));
             let attributes = if recursive { &mut parsed.recursive } else { &mut parsed.attributes };
             match effect {
                 Set(flag) => set(attributes, flag, flag),
                 Clear(flag) => set(attributes, flag, 0),
                 Atime(mode) => set(attributes, attr::ATIME, mode),
+                Unchosen(mode) if attributes.set & attr::ATIME == mode => {
+                    attributes.set &= !attr::ATIME;
+                    attributes.clear &= !attr::ATIME;
+                }
+                Unchosen(_) => {}
                 Propagation(flag) => parsed.propagation.push((flag, recursive)),
                 Bind => parsed.bind = Some(recursive || parsed.bind == Some(true)),
                 Filesystem => parsed.filesystem.push(option),
@@ -189,6 +205,14 @@ mod tests {
         let (attributes, ..) = parse(&["ro", "rw", "noatime", "strictatime"]);
         assert_eq!(attributes.set, attr::STRICTATIME);
         assert_eq!(attributes.clear, attr::RDONLY | attr::ATIME);
+    }
+
+    #[test]
+    fn an_access_time_mode_is_taken_back_only_by_its_own_opposite() {
+        assert_eq!(parse(&["noatime", "atime"]).0.clear, 0);
+        assert_eq!(parse(&["relatime", "norelatime"]).0.clear, 0);
+        let (attributes, ..) = parse(&["noatime", "norelatime", "nostrictatime"]);
+        assert_eq!((attributes.set, attributes.clear), (attr::NOATIME, attr::ATIME));
     }
 
     #[test]

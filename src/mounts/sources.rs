@@ -12,7 +12,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use super::idmap::{self, Mapper};
 use super::options::Options;
-use super::{decorate, is_bind, name, options_of};
+use super::{flags, is_bind, name, options_of};
 use crate::config::Bundle;
 use crate::error::{Context as _, Result, errno};
 use crate::linux::{namespaces, rootfs_propagation};
@@ -42,27 +42,30 @@ pub fn open_all(bundle: &Bundle) -> Result<Sources> {
         if !(idmapped || closed) {
             continue;
         }
-        match open_one(bundle, mount, &options, &mut mapper) {
+        let tree = match open(&path(mount, &bundle.path), options.bind == Some(true)) {
             // An ordinary user's init has more privileges than its parent.
-            Err(error) if !idmapped && errno(&error) == Some(Errno::EPERM) => {}
-            result => sources.0.push((index, result.with_context(|| name(index, mount))?)),
-        }
+            Err(error) if !idmapped && errno(&error) == Some(Errno::EPERM) => continue,
+            result => result.with_context(|| name(index, mount))?,
+        };
+        prepare(&tree, bundle, mount, &options, &mut mapper).with_context(|| name(index, mount))?;
+        sources.0.push((index, tree));
     }
     Ok(sources)
 }
 
-fn open_one<'a>(
+/// Gives a clone its owners, flags and propagation.
+fn prepare<'a>(
+    tree: &OwnedFd,
     bundle: &'a Bundle,
     mount: &'a Mount,
     options: &Options<'_>,
     mapper: &mut Mapper<'a>,
-) -> Result<OwnedFd> {
+) -> Result<()> {
+    part_from_host(&bundle.spec, tree)?;
     let source = path(mount, &bundle.path);
-    let tree = open(&source, options.bind == Some(true))?;
-    part_from_host(&bundle.spec, &tree)?;
-    mapper.map(&tree, &bundle.spec, mount, options).with_context(|| format!("id map {source:?}"))?;
-    decorate(tree.as_fd(), options)?;
-    Ok(tree)
+    mapper.map(tree, &bundle.spec, mount, options).with_context(|| format!("id map {source:?}"))?;
+    // To the container's root the flags of the host's mounts are locked, though not to who sets them here.
+    flags::set(tree.as_fd(), options, namespaces::has(&bundle.spec, LinuxNamespaceType::User))
 }
 
 /// Clones the part of the host's tree that is mounted.

@@ -152,6 +152,32 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: &Attributes, recursive:
     .map(drop)
 }
 
+/// The flags of the mount behind a descriptor (statvfs(3)'s f_flag), as MOUNT_ATTR_* flags. A read-only filesystem makes
+/// its mounts look read-only.
+pub fn attributes_of(mount: BorrowedFd<'_>) -> nix::Result<u64> {
+    let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the descriptor is open, and the pointer is to memory for the whole struct.
+    check(unsafe { libc::fstatvfs(mount.as_raw_fd(), found.as_mut_ptr()) }.into())?;
+    // SAFETY: fstatvfs succeeded, so it has filled the whole struct.
+    Ok(from_statvfs(unsafe { found.assume_init() }.f_flag))
+}
+
+/// ST_* flags of statvfs(3) as MOUNT_ATTR_* flags.
+fn from_statvfs(found: u64) -> u64 {
+    const ST_RELATIME: u64 = 0x1000;
+    // The first four have the same values.
+    let mut flags = found & (attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC);
+    for (st, flag) in [(0x400, attr::NOATIME), (0x800, attr::NODIRATIME), (0x2000, attr::NOSYMFOLLOW)] {
+        if found & st != 0 {
+            flags |= flag;
+        }
+    }
+    if flags & attr::NOATIME == 0 && found & ST_RELATIME == 0 {
+        flags |= attr::STRICTATIME;
+    }
+    flags
+}
+
 /// Sets an extended attribute of what a descriptor shows, which may be one that cannot be read or written by (O_PATH):
 /// those need a path, the kernel's own name of the descriptor.
 pub fn set_extended_attribute(of: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> nix::Result<()> {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::bundle::{is_rootless, mounts_below};
 use crate::container::Container;
+use crate::linux::uid_mappings::mapped;
 use crate::runtime::{finish, need_root, only_tare};
 
 /// A container with a directory `src` beside the bundle that holds a file.
@@ -183,6 +184,57 @@ fn the_flags_of_the_source_mount_stay_unless_changed() {
     c.script(SHOW);
     let outcome = run_among_mounts(&c, prepare).ok();
     assert!(outcome.stdout.starts_with("rw,nosuid,nodev"), "{}", outcome.stdout);
+}
+
+/// The options of /mnt, for a bind mount with `options` of a tmpfs with the flags `flags`.
+fn shown(mut c: Container, flags: &str, options: &[&str]) -> crate::runtime::Outcome {
+    for directory in [c.beside("src"), c.rootfs().join("mnt")] {
+        fs::create_dir_all(directory).expect("mkdir");
+    }
+    bind(&mut c, options);
+    c.script(SHOW);
+    // Flags of the mount alone: its filesystem is not read-only.
+    run_among_mounts(&c, &format!("mount -t tmpfs src src; mount -o remount,bind,{flags} src"))
+}
+
+fn assert_shown(outcome: crate::runtime::Outcome, with: &[&str], without: &[&str]) {
+    let outcome = outcome.ok();
+    let shown: Vec<&str> = outcome.stdout.trim().split(',').collect();
+    assert!(with.iter().all(|flag| shown.contains(flag)), "{shown:?} without one of {with:?}");
+    assert!(!without.iter().any(|flag| shown.contains(flag)), "{shown:?} with one of {without:?}");
+}
+
+#[test]
+fn an_option_for_one_flag_clears_the_others_but_not_the_access_times() {
+    need_root!("mounts of the test's own");
+    let flags = "nosuid,nodev,noexec,noatime";
+    assert_shown(shown(Container::new(), flags, &["bind", "ro"]), &["ro", "noatime"], &["nosuid", "nodev", "noexec"]);
+    let options = ["bind", "nosuid", "relatime"];
+    assert_shown(shown(Container::new(), flags, &options), &["rw", "nosuid", "relatime"], &["nodev", "noexec"]);
+    only_tare!("for runc 1.1 an option that clears a flag is none");
+    let options = ["bind", "dev", "atime"];
+    assert_shown(shown(Container::new(), flags, &options), &["rw", "noatime"], &["nosuid", "nodev", "noexec"]);
+}
+
+#[test]
+fn in_a_user_namespace_the_flags_of_the_source_stay() {
+    need_root!("mounts of the test's own");
+    let flags = "ro,nodev,noatime";
+    assert_shown(shown(mapped(""), flags, &["bind"]), &["ro", "nodev", "noatime"], &[]);
+    only_tare!("runc 1.1 does not keep them beside others, and fails");
+    let options = ["bind", "nosuid", "exec"];
+    assert_shown(shown(mapped(""), flags, &options), &["ro", "nosuid", "nodev", "noatime"], &["noexec"]);
+}
+
+#[test]
+fn in_a_user_namespace_no_flag_of_the_source_is_asked_away() {
+    need_root!("mounts of the test's own");
+    only_tare!("runc 1.1 fails, too, and does not say for which flag");
+    let cases = [("rw", "clear ro of the source"), ("dev", "clear nodev of"), ("relatime", "access times")];
+    for (option, told) in cases {
+        let outcome = shown(mapped(""), "ro,nodev,noatime", &["bind", "nosuid", option]);
+        outcome.fails(&["(/mnt)", told, "operation not permitted"]);
+    }
 }
 
 #[test]
