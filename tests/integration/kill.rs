@@ -146,6 +146,7 @@ fn all_whose_ids_match_are_killed_and_deleted() {
 
 #[test]
 fn what_outlived_init_without_a_pid_namespace_is_killed() {
+    only_tare!("runc 1.1 sends nothing to a stopped container without --all; 1.3 kills what is left of it");
     let mut c = Container::sh("sleep 1000 & echo $!");
     c.share_the_hosts_pids();
     let created = c.launch();
