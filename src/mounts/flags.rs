@@ -16,9 +16,9 @@ const LOCKABLE: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
 /// How access times are kept: to the kernel one value, which is locked whatever it is.
 const ACCESS: u64 = attr::ATIME | attr::NODIRATIME;
 
-/// Sets the flags and the propagation of a clone of the source; `locked`: as if the kernel had locked the source's flags.
-pub fn set(tree: BorrowedFd<'_>, options: &Options<'_>, locked: bool) -> Result<()> {
-    if options.any_flag && (locked || !replace(tree, &options.attributes)?) {
+/// Sets the flags and the propagation of a clone of the source.
+pub fn set(tree: BorrowedFd<'_>, options: &Options<'_>) -> Result<()> {
+    if options.any_flag && !replace(tree, &options.attributes)? {
         let source = attributes_of(tree).context("statvfs the source")?;
         let added = beside_locked(source, &options.attributes)?;
         if added.set | added.clear != 0 {

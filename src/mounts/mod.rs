@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod destination;
 pub mod filesystem;
 pub mod flags;
+pub mod host_copy;
 pub mod idmap;
 pub mod mountinfo;
 pub mod options;

@@ -8,11 +8,12 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::mount::MsFlags;
+use nix::unistd::geteuid;
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use super::idmap::{self, Mapper};
 use super::options::Options;
-use super::{flags, is_bind, name, options_of};
+use super::{flags, host_copy, is_bind, name, options_of};
 use crate::config::Bundle;
 use crate::error::{Context as _, Result, errno};
 use crate::linux::{namespaces, rootfs_propagation};
@@ -30,18 +31,41 @@ impl Sources {
     }
 }
 
-/// Opens what init could not. In the parent, before it makes anything.
+/// Opens what init could not. In the parent, before init is made.
 pub fn open_all(bundle: &Bundle) -> Result<Sources> {
+    let user_namespace = namespaces::has(&bundle.spec, LinuxNamespaceType::User);
+    let mounts = bundle.spec.mounts().iter().flatten().enumerate();
+    let wanted = mounts.map(|(index, mount)| Wanted { index, mount, options: options_of(mount) }).filter(|wanted| {
+        let closed = || is_bind(wanted.mount, &wanted.options) && !wanted.options.remount;
+        wanted.is_idmapped() || user_namespace && closed() && inside(wanted.mount, bundle).is_none()
+    });
+    let wanted: Vec<_> = wanted.collect();
+    if user_namespace && !wanted.is_empty() && geteuid().is_root() {
+        host_copy::within(|| open_each(bundle, wanted))
+    } else {
+        open_each(bundle, wanted)
+    }
+}
+
+/// A mount whose source is opened, with its index.
+struct Wanted<'a> {
+    index: usize,
+    mount: &'a Mount,
+    options: Options<'a>,
+}
+
+impl Wanted<'_> {
+    fn is_idmapped(&self) -> bool {
+        idmap::is_wanted(self.mount, &self.options)
+    }
+}
+
+fn open_each(bundle: &Bundle, wanted: Vec<Wanted<'_>>) -> Result<Sources> {
     let mut sources = Sources::default();
     let mut mapper = Mapper::default();
-    let user_namespace = namespaces::has(&bundle.spec, LinuxNamespaceType::User);
-    for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
-        let options = options_of(mount);
-        let idmapped = idmap::is_wanted(mount, &options);
-        let closed = user_namespace && is_bind(mount, &options) && !options.remount && inside(mount, bundle).is_none();
-        if !(idmapped || closed) {
-            continue;
-        }
+    for wanted in wanted {
+        let (index, mount, idmapped) = (wanted.index, wanted.mount, wanted.is_idmapped());
+        let options = wanted.options;
         let tree = match open(&path(mount, &bundle.path), options.bind == Some(true)) {
             // An ordinary user's init has more privileges than its parent.
             Err(error) if !idmapped && errno(&error) == Some(Errno::EPERM) => continue,
@@ -64,8 +88,7 @@ fn prepare<'a>(
     part_from_host(&bundle.spec, tree)?;
     let source = path(mount, &bundle.path);
     mapper.map(tree, &bundle.spec, mount, options).with_context(|| format!("id map {source:?}"))?;
-    // To the container's root the flags of the host's mounts are locked, though not to who sets them here.
-    flags::set(tree.as_fd(), options, namespaces::has(&bundle.spec, LinuxNamespaceType::User))
+    flags::set(tree.as_fd(), options)
 }
 
 /// Clones the part of the host's tree that is mounted.

@@ -156,6 +156,24 @@ fn rbind_takes_mounts_below_and_bind_does_not() {
 }
 
 #[test]
+fn what_the_host_has_mounted_cannot_be_changed_by_a_user_namespaces_root() {
+    need_root!("mounts of the test's own");
+    only_tare!("runc 1.1.5 opens them as init's own");
+    let mut c = mapped(
+        "mount -o remount,bind,rw /mnt; touch /mnt/x && echo written; umount /mnt/below; ls -A /mnt/below; echo done",
+    );
+    c.capabilities(&["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
+    fs::create_dir(c.beside("src")).expect("mkdir");
+    fs::create_dir(c.rootfs().join("mnt")).expect("mkdir");
+    bind(&mut c, &["rbind"]);
+    let prepare = "mount -t tmpfs -o mode=777 src src; mkdir src/below; echo x >src/below/hidden
+        mount -t tmpfs below src/below; mount -o remount,bind,ro src";
+    let outcome = run_among_mounts(&c, prepare).ok().prints("done\n");
+    assert!(outcome.stderr.contains("Read-only file system"), "{}", outcome.stderr);
+    c.assert_nothing_left();
+}
+
+#[test]
 fn read_only_is_recursive_only_with_rro() {
     need_root!("mounts of the test's own");
     let prepare = "mkdir src/below; mount -t tmpfs below src/below";
