@@ -161,7 +161,8 @@ fn traces(c: &Container) -> [usize; 3] {
     let entries = |path: &str| fs::read_dir(path).map_or(0, Iterator::count);
     let pid = c.pid();
     let processes = crate::container::processes(&c.id).len();
-    let inside = exec(c, &[], &["sh", "-c", "ls -d /proc/[0-9]* | wc -l"]).ok();
+    // By the shell alone: of two programs in a pipeline, one may not be there yet when the other looks.
+    let inside = exec(c, &[], &["sh", "-c", "set -- /proc/[0-9]*; echo $#"]).ok();
     let with_zombies: usize = inside.stdout.trim().parse().expect("a number");
     [entries(&format!("/proc/{pid}/fd")), processes + with_zombies, crate::cgroup_tree::named(&c.id).len()]
 }
