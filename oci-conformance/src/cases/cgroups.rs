@@ -29,12 +29,17 @@ pub const CASES: &[Case] = &[
         .known(&[("crun 1.8", "knows blkio.weight alone, not blkio.bfq.weight")]),
     case!(block_io_throttle, "config-linux.md#block-io", "throttle rates are the cgroup's"),
     case!(devices_denied, "config-linux.md#allowed-device-list", "a denied device cannot be opened or made"),
-    case!(devices_order, "config-linux.md#allowed-device-list", "device rules apply in the listed order"),
-    case!(devices_access, "config-linux.md#allowed-device-list", "r, w and m are allowed by themselves"),
+    case!(devices_order, "config-linux.md#allowed-device-list", "device rules apply in the listed order")
+        .known(MKNOD_ALLOWED),
+    case!(devices_access, "config-linux.md#allowed-device-list", "r, w and m are allowed by themselves")
+        .known(MKNOD_ALLOWED),
     case!(unified, "config-linux.md#unified", "unified values are written to the files of the v2 cgroup"),
     case!(unified_unknown, "config-linux.md#unified", "a unified value for a controller that is not there is refused"),
     case!(invalid_value, "config-linux.md#cpu", "a value that the kernel refuses is an error"),
 ];
+
+const MKNOD_ALLOWED: &[(&str, &str)] =
+    &[("crun 1.28", "on cgroup v2 its own rules come before those of the configuration, and one allows every mknod")];
 
 pub fn with_resources<'a>(bench: &'a Bench, name: &str, value: Value) -> Result<Container<'a>> {
     let mut container = Container::holding(bench)?;

@@ -22,9 +22,9 @@ pub const CASES: &[Case] = &[
     case!(without_numbers, "config-linux.md#devices", "a device without major and minor is refused, but for a FIFO")
         .known(&[("runc", "they are taken for 0"), ("crun", "they are taken for 0")]),
     case!(another_file_is_there, "config-linux.md#devices", "another file at a device's path is an error")
-        .known(&[("runc 1.1", "takes whatever is there"), ("crun 1.8", "takes whatever is there")]),
+        .known(&[("runc", "takes whatever is there"), ("crun", "takes whatever is there")]),
     case!(unknown_type, "config-linux.md#devices", "a device of an unknown type is refused")
-        .known(&[("crun 1.8", "takes it for a character device")]),
+        .known(&[("crun", "takes it for a character device")]),
     case!(
         not_for_the_container,
         "config-linux.md#devices",

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::recursive_options::FLAGS_OF_MOUNT;
 use crate::bench::Bench;
 use crate::case::{Case, case, skip};
 use crate::container::Container;
@@ -11,8 +12,11 @@ pub const CASES: &[Case] = &[
     case!(versions, "features.md#specification-version", "ociVersionMin is not above ociVersionMax"),
     case!(versions_are_accepted, "features.md#specification-version", "both versions are accepted in a configuration"),
     case!(hooks, "features.md#hooks", "the hooks named are hooks of the specification"),
-    case!(mount_options, "features.md#mount-options", "the mount options named are recognized")
-        .known(&[("runc 1.1", "names ratime and gives the kernel a change of access times that it refuses")]),
+    case!(mount_options, "features.md#mount-options", "the mount options named are recognized").known(&[
+        ("runc 1.1", "names ratime and gives the kernel a change of access times that it refuses"),
+        ("runc 1.3", "names `defaults`, takes it for the filesystem's, and refuses that with a bind mount"),
+        ("crun", FLAGS_OF_MOUNT),
+    ]),
 ];
 
 /// The document, or a skip: a runtime need not have one.

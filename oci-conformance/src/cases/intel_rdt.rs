@@ -19,10 +19,8 @@ pub const CASES: &[Case] = &[
         .known(UNKNOWN),
 ];
 
-const UNKNOWN: &[(&str, &str)] = &[
-    ("runc 1.1", "looks at l3CacheSchema and memBwSchema alone"),
-    ("crun 1.8", "looks at the older properties alone"),
-];
+const UNKNOWN: &[(&str, &str)] =
+    &[("runc", "looks at l3CacheSchema and memBwSchema alone"), ("crun 1.8", "looks at the older properties alone")];
 
 /// Where the filesystem is mounted, classes are the machine's: nothing is tried on them.
 fn refused(bench: &Bench, intel_rdt: Value) -> Result<()> {

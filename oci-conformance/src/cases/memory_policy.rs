@@ -24,7 +24,8 @@ pub const CASES: &[Case] = &[
         .known(UNKNOWN),
 ];
 
-const UNKNOWN: &[(&str, &str)] = &[("runc 1.1", "does not know it"), ("crun 1.8", "does not know it")];
+const UNKNOWN: &[(&str, &str)] =
+    &[("runc 1.1", "does not know it"), ("runc 1.3", "does not know it"), ("crun 1.8", "does not know it")];
 
 fn with<'a>(bench: &'a Bench, policy: Value) -> Result<Container<'a>> {
     if !std::path::Path::new("/proc/self/numa_maps").exists() {

@@ -19,8 +19,12 @@ pub const CASES: &[Case] = &[
     .known(UNKNOWN_TO_OTHERS),
     case!(taken_name, "config-linux.md#network-devices", "a name that a device in the container has is refused")
         .known(UNKNOWN_TO_OTHERS),
-    case!(template, "config-linux.md#network-devices", "a name with %d lets the kernel choose a unique one")
-        .known(UNKNOWN_TO_OTHERS),
+    case!(template, "config-linux.md#network-devices", "a name with %d lets the kernel choose a unique one").known(&[
+        ("runc 1.1", "does not know it"),
+        ("runc 1.3", "does not know it"),
+        ("crun 1.8", "does not know it"),
+        ("crun 1.28", "looks for a device of that name then, not of the one that the kernel chose"),
+    ]),
     case!(keeps_its_name, "config-linux.md#network-devices", "without a name the device keeps the host's")
         .known(UNKNOWN_TO_OTHERS),
     case!(
@@ -34,7 +38,8 @@ pub const CASES: &[Case] = &[
     case!(missing, "config-linux.md#network-devices", "a device that is not there is refused").known(UNKNOWN_TO_OTHERS),
 ];
 
-const UNKNOWN_TO_OTHERS: &[(&str, &str)] = &[("runc 1.1", "does not know it"), ("crun 1.8", "does not know it")];
+const UNKNOWN_TO_OTHERS: &[(&str, &str)] =
+    &[("runc 1.1", "does not know it"), ("runc 1.3", "does not know it"), ("crun 1.8", "does not know it")];
 
 /// A pair of virtual devices on the host; moved or not, both are gone when it is.
 struct Pair(String);

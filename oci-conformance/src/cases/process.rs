@@ -11,7 +11,7 @@ use crate::report::Report;
 pub const CASES: &[Case] = &[
     case!(cwd, "config.md#process", "the program starts in process.cwd"),
     case!(relative_cwd, "config.md#process", "a cwd that is not absolute is refused")
-        .known(&[("crun 1.8", "takes it from the root")]),
+        .known(&[("crun", "takes it from the root")]),
     case!(env, "config.md#process", "the program's environment is process.env"),
     case!(args, "config.md#process", "the program gets process.args as they are: empty ones, blanks, quotes"),
     case!(args_in_path, "config.md#process", "a name without a slash is looked up in the PATH of process.env"),
@@ -27,7 +27,7 @@ pub const CASES: &[Case] = &[
     case!(soft_above_hard, "config.md#posix-process", "a soft limit above the hard one is refused"),
     case!(unknown_rlimit, "config.md#posix-process", "a limit that the kernel does not have is refused"),
     case!(duplicate_rlimit, "config.md#posix-process", "a limit that is given twice is refused")
-        .known(&[("runc 1.1", "lets the last one count"), ("crun 1.8", "lets the last one count")]),
+        .known(&[("runc", "lets the last one count"), ("crun", "lets the last one count")]),
     case!(capabilities, "config.md#linux-process", "effective, permitted and bounding sets are as configured"),
     case!(inheritable_and_ambient, "config.md#linux-process", "inheritable and ambient sets are as configured"),
     case!(no_capability, "config.md#linux-process", "empty lists leave no capability"),
@@ -38,7 +38,8 @@ pub const CASES: &[Case] = &[
     case!(oom_score_adj, "config.md#linux-process", "oomScoreAdj is written to oom_score_adj"),
     case!(no_oom_score_adj, "config.md#linux-process", "without oomScoreAdj oom_score_adj is not changed"),
     case!(no_terminal, "config.md#process", "without terminal the streams are no terminal, and consoleSize is ignored"),
-    case!(terminal, "config.md#process", "with terminal the streams are a terminal, and /dev/console is there"),
+    case!(terminal, "config.md#process", "with terminal the streams are a terminal, and /dev/console is there")
+        .known(&[("crun 1.28", "/dev/console is a link to the terminal, where a bind mount is asked for")]),
     case!(console_size, "config.md#process", "consoleSize is the terminal's size"),
     case!(file_descriptors, "runtime-linux.md#file-descriptors", "only stdin, stdout and stderr are open"),
     case!(standard_streams, "runtime-linux.md#file-descriptors", "stdin, stdout and stderr are open"),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use nix::mount::{MsFlags, mount};
 use serde_json::json;
 
-use super::mount_options::{expect_options, tmpfs};
+use super::mount_options::{PRIVATE_AT_LAST, expect_options, tmpfs};
 use crate::bench::Bench;
 use crate::case::{Case, case};
 use crate::container::Container;
@@ -17,21 +17,24 @@ pub const CASES: &[Case] = &[
     case!(rnoatime, "config.md#linux-mount-options", "rnoatime and ratime").known(ATIME),
     case!(rrelatime, "config.md#linux-mount-options", "rrelatime and rnorelatime").known(ATIME),
     case!(rstrictatime, "config.md#linux-mount-options", "rstrictatime and rnostrictatime").known(ATIME),
-    case!(rnodiratime, "config.md#linux-mount-options", "rnodiratime and rdiratime")
-        .known(&[("crun 1.8", "clears one way of access times and sets no other, which the kernel refuses")]),
+    case!(rnodiratime, "config.md#linux-mount-options", "rnodiratime and rdiratime").known(&[("crun", FLAGS_OF_MOUNT)]),
     case!(rnosymfollow, "config.md#linux-mount-options", "rnosymfollow and rsymfollow")
-        .known(&[("crun 1.8", "does not know them")]),
-    case!(nosymfollow, "config.md#linux-mount-options", "nosymfollow and symfollow")
-        .known(&[("runc 1.1", "gives them to the filesystem"), ("crun 1.8", "gives them to the filesystem")]),
+        .known(&[("crun", "does not know them")]),
+    case!(nosymfollow, "config.md#linux-mount-options", "nosymfollow and symfollow").known(&[
+        ("runc 1.1", "gives them to the filesystem"),
+        ("crun", "does not know them, and gives them to the filesystem"),
+    ]),
     case!(rslave, "config.md#linux-mount-options", "rslave receives what is mounted below the source")
-        .known(&[("crun 1.8", "leaves bind mounts private")]),
+        .known(PRIVATE_AT_LAST),
     case!(tmpcopyup, "config.md#linux-mount-options", "tmpcopyup copies what the tmpfs covers into it"),
 ];
 
 const ATIME: &[(&str, &str)] = &[
     ("runc 1.1", "clears one way of access times and sets no other, which the kernel refuses"),
-    ("crun 1.8", "clears one way of access times and sets no other, which the kernel refuses"),
+    ("crun", FLAGS_OF_MOUNT),
 ];
+pub const FLAGS_OF_MOUNT: &str =
+    "gives mount_setattr(2) the flags of mount(2): other ones where access times are meant";
 
 /// Binds a tree of two mounts, made with `flags`, with each list of options: at /0, /1 and so on.
 fn bound<'a>(bench: &'a Bench, flags: MsFlags, options: &[&str]) -> Result<Container<'a>> {

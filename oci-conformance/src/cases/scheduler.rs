@@ -24,7 +24,10 @@ pub const CASES: &[Case] = &[
     case!(keep_policy, "config.md#linux-process", "SCHED_FLAG_KEEP_POLICY leaves the policy as it is").known(UNKNOWN),
     case!(keep_params, "config.md#linux-process", "SCHED_FLAG_KEEP_PARAMS leaves the nice value as it is")
         .known(UNKNOWN),
-    case!(util_clamp, "config.md#linux-process", "SCHED_FLAG_UTIL_CLAMP_MIN and MAX reach the kernel").known(UNKNOWN),
+    case!(util_clamp, "config.md#linux-process", "SCHED_FLAG_UTIL_CLAMP_MIN and MAX reach the kernel").known(&[
+        ("runc 1.1", "does not know it"),
+        ("crun 1.28", "gives the kernel the older structure, without room for the clamps, which it refuses"),
+    ]),
     case!(unknown_flag, "config.md#linux-process", "an unknown scheduler flag is refused").known(UNKNOWN),
     case!(io_realtime, "config.md#linux-process", "IOPRIO_CLASS_RT with its level").known(UNKNOWN),
     case!(io_best_effort, "config.md#linux-process", "IOPRIO_CLASS_BE with its level").known(UNKNOWN),
@@ -34,11 +37,15 @@ pub const CASES: &[Case] = &[
         .known(&[("runc 1.1", "does not know it"), ("crun 1.8", "does not know it")]),
     case!(cpu_affinity, "config.md#linux-process", "execCPUAffinity is not for the container's first process")
         .known(NEWER),
-    case!(exec_cpu_affinity, "config.md#linux-process", "execCPUAffinity.final holds for a further process")
-        .known(UNKNOWN),
+    case!(exec_cpu_affinity, "config.md#linux-process", "execCPUAffinity.final holds for a further process").known(&[
+        ("runc 1.1", "does not know it"),
+        ("crun 1.8", "does not know it"),
+        ("crun 1.28", "exec takes it from the file of its option --process, not from config.json"),
+    ]),
     case!(exec_cpu_initial, "config.md#linux-process", "execCPUAffinity.initial alone leaves the cgroup's CPUs")
         .known(NEWER),
-    case!(bad_cpu_affinity, "config.md#linux-process", "a list of CPUs that is none is refused").known(UNKNOWN),
+    case!(bad_cpu_affinity, "config.md#linux-process", "a list of CPUs that is none is refused")
+        .known(&[("runc 1.1", "does not know it"), ("crun 1.28", "looks at it only in exec")]),
 ];
 
 const NEWER: &[(&str, &str)] = &[("crun 1.8", "refuses bundles of a newer minor version")];

@@ -33,13 +33,17 @@ pub const CASES: &[Case] = &[
         "config-linux.md#seccomp",
         "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is accepted with a listener"
     )
-    .known(&[("runc 1.1", "knows no flags"), ("crun 1.8", "does not know the flag")]),
+    .known(&[
+        ("runc 1.1", "knows no flags"),
+        ("runc 1.3", "does not know the flag"),
+        ("crun 1.8", "does not know the flag"),
+    ]),
     case!(listener, "config-linux.md#the-container-process-state", "the listener gets one state and one descriptor")
         .known(&[("crun 1.8", "names no pid of the container")]),
     case!(listener_metadata, "config-linux.md#seccomp", "listenerMetadata is the state's metadata"),
     case!(no_listener, "config-linux.md#seccomp", "a listenerPath where nobody listens is an error"),
     case!(needless_listener, "config-linux.md#seccomp", "listenerPath is ignored without SCMP_ACT_NOTIFY")
-        .known(&[("crun 1.8", "connects to it always")]),
+        .known(&[("crun", "connects to it always")]),
     case!(metadata_alone, "config-linux.md#seccomp", "listenerMetadata without listenerPath is refused")
         .known(&[("runc", "it is not looked at"), ("crun", "it is not looked at")]),
 ];

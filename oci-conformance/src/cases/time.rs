@@ -12,16 +12,29 @@ pub const CASES: &[Case] = &[
     case!(both_clocks, "config-linux.md#offset-for-time-namespace", "secs and nanosecs of both clocks").known(UNKNOWN),
     case!(no_offsets, "config-linux.md#namespaces", "time: a new namespace, without offsets as the runtime's")
         .known(UNKNOWN),
+    case!(empty_offsets, "config-linux.md#offset-for-time-namespace", "an empty timeOffsets is as none").known(&[
+        ("runc 1.1", "does not know it"),
+        ("runc 1.3", "writes nothing to timens_offsets then, which the kernel refuses"),
+        ("crun 1.8", "fails without a user namespace"),
+    ]),
     case!(negative, "config-linux.md#offset-for-time-namespace", "secs may be negative").known(UNKNOWN),
-    case!(unknown_clock, "config-linux.md#offset-for-time-namespace", "a clock that has no offset is refused")
-        .known(&[("runc 1.1", "does not know it")]),
+    case!(unknown_clock, "config-linux.md#offset-for-time-namespace", "a clock that has no offset is refused").known(
+        &[("runc 1.1", "does not know it"), ("crun 1.28", "reads the two clocks that have one, and no other name")],
+    ),
     case!(
         without_namespace,
         "config-linux.md#offset-for-time-namespace",
         "offsets without a new time namespace are refused"
     )
     .known(UNKNOWN),
-    case!(joined, "config-linux.md#namespaces", "a time namespace is joined by its path").known(UNKNOWN),
+    case!(joined, "config-linux.md#namespaces", "a time namespace is joined by its path").known(&[
+        ("runc 1.1", "does not know it"),
+        ("crun 1.8", "fails without a user namespace"),
+        (
+            "crun 1.28",
+            "the process that joins is the first of the new pid namespace, and ends, which kills the container",
+        ),
+    ]),
 ];
 
 const UNKNOWN: &[(&str, &str)] = &[("runc 1.1", "does not know it"), ("crun 1.8", "fails without a user namespace")];
@@ -40,7 +53,11 @@ fn with<'a>(bench: &'a Bench, offsets: Value) -> Result<Container<'a>> {
 }
 
 fn expect(bench: &Bench, offsets: Value, expected: &str) -> Result<()> {
-    let report = with(bench, offsets)?.report(&[OFFSETS])?;
+    expect_in(with(bench, offsets)?, expected)
+}
+
+fn expect_in(mut container: Container, expected: &str) -> Result<()> {
+    let report = container.report(&[OFFSETS])?;
     expect_new(&report, "time")?;
     let found = report.worked(OFFSETS)?.as_str().unwrap_or_default();
     let words = found.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -55,6 +72,14 @@ fn both_clocks(bench: &Bench) -> Result<()> {
 }
 
 fn no_offsets(bench: &Bench) -> Result<()> {
+    let mut container = with(bench, json!({}))?;
+    if let Some(linux) = container.config["linux"].as_object_mut() {
+        linux.remove("timeOffsets");
+    }
+    expect_in(container, "monotonic 0 0 boottime 0 0")
+}
+
+fn empty_offsets(bench: &Bench) -> Result<()> {
     expect(bench, json!({}), "monotonic 0 0 boottime 0 0")
 }
 
