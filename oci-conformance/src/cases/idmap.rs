@@ -17,9 +17,11 @@ pub const CASES: &[Case] = &[
     case!(several_ranges, "config.md#posix-platform-mounts", "a mount's mappings may have several ranges")
         .known(UNKNOWN_TO_RUNC),
     case!(without_option, "config.md#posix-platform-mounts", "mappings are used though idmap is not among the options")
-        .known(&[("runc 1.1", "does not know mappings"), ("crun 1.8", "wants the option")]),
-    case!(uid_alone, "config.md#posix-platform-mounts", "uidMappings without gidMappings is refused").known(ONE_ALONE),
-    case!(gid_alone, "config.md#posix-platform-mounts", "gidMappings without uidMappings is refused").known(ONE_ALONE),
+        .known(UNKNOWN_TO_RUNC),
+    case!(uid_alone, "config.md#posix-platform-mounts", "uidMappings without gidMappings is refused")
+        .known(UNKNOWN_TO_RUNC),
+    case!(gid_alone, "config.md#posix-platform-mounts", "gidMappings without uidMappings is refused")
+        .known(UNKNOWN_TO_RUNC),
     case!(of_the_container, "config.md#linux-mount-options", "idmap without mappings takes those of the container")
         .known(UNKNOWN_TO_RUNC),
     case!(empty, "config.md#linux-mount-options", "empty mappings are as none, or refused").known(UNKNOWN_TO_RUNC),
@@ -39,9 +41,7 @@ pub const CASES: &[Case] = &[
         .known(UNKNOWN_TO_RUNC),
 ];
 
-const UNKNOWN_TO_RUNC: &[(&str, &str)] = &[("runc 1.1", "does not know idmap")];
-const ONE_ALONE: &[(&str, &str)] =
-    &[("runc 1.1", "does not know mappings"), ("crun", "the other is taken for empty, or as none")];
+const UNKNOWN_TO_RUNC: &[(&str, &str)] = &[("runc 1.1", "does not know mappings of a mount")];
 
 fn from_root(host: u32) -> Value {
     json!([{ "containerID": 0, "hostID": host, "size": 65_536 }])

@@ -19,8 +19,7 @@ pub const CASES: &[Case] = &[
         .known(UNKNOWN),
 ];
 
-const UNKNOWN: &[(&str, &str)] =
-    &[("runc", "looks at l3CacheSchema and memBwSchema alone"), ("crun 1.8", "looks at the older properties alone")];
+const UNKNOWN: &[(&str, &str)] = &[("runc", "looks at l3CacheSchema and memBwSchema alone")];
 
 /// Where the filesystem is mounted, classes are the machine's: nothing is tried on them.
 fn refused(bench: &Bench, intel_rdt: Value) -> Result<()> {

@@ -15,8 +15,7 @@ pub const CASES: &[Case] = &[
     case!(without_apparmor, "config.md#linux-process", "apparmorProfile is refused where the kernel has no AppArmor")
         .known(&[("crun", "it is ignored")]),
     case!(selinux_label, "config.md#linux-process", "selinuxLabel is the label of the program"),
-    case!(without_selinux, "config.md#linux-process", "selinuxLabel is refused where the kernel has no SELinux")
-        .known(&[("crun", "it is ignored")]),
+    case!(without_selinux, "config.md#linux-process", "selinuxLabel is refused where the kernel has no SELinux"),
     case!(mount_label, "config-linux.md#mount-label", "mountLabel is the label of mounts"),
     case!(
         mount_without_selinux,

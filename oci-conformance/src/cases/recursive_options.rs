@@ -15,15 +15,13 @@ pub const CASES: &[Case] = &[
     case!(rnodev, "config.md#linux-mount-options", "rnodev and rdev"),
     case!(rnoexec, "config.md#linux-mount-options", "rnoexec and rexec"),
     case!(rnoatime, "config.md#linux-mount-options", "rnoatime and ratime").known(ATIME),
-    case!(rrelatime, "config.md#linux-mount-options", "rrelatime and rnorelatime").known(ATIME),
+    case!(rrelatime, "config.md#linux-mount-options", "rrelatime and rnorelatime").known(&[("crun", FLAGS_OF_MOUNT)]),
     case!(rstrictatime, "config.md#linux-mount-options", "rstrictatime and rnostrictatime").known(ATIME),
     case!(rnodiratime, "config.md#linux-mount-options", "rnodiratime and rdiratime").known(&[("crun", FLAGS_OF_MOUNT)]),
     case!(rnosymfollow, "config.md#linux-mount-options", "rnosymfollow and rsymfollow")
         .known(&[("crun", "does not know them")]),
-    case!(nosymfollow, "config.md#linux-mount-options", "nosymfollow and symfollow").known(&[
-        ("runc 1.1", "gives them to the filesystem"),
-        ("crun", "does not know them, and gives them to the filesystem"),
-    ]),
+    case!(nosymfollow, "config.md#linux-mount-options", "nosymfollow and symfollow")
+        .known(&[("crun", "does not know them, and gives them to the filesystem")]),
     case!(rslave, "config.md#linux-mount-options", "rslave receives what is mounted below the source")
         .known(PRIVATE_AT_LAST),
     case!(tmpcopyup, "config.md#linux-mount-options", "tmpcopyup copies what the tmpfs covers into it"),

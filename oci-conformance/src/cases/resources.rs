@@ -25,7 +25,7 @@ pub const CASES: &[Case] = &[
         "memory.kernel, which no kernel has any more, does not matter, or is refused on v2"
     ),
     case!(kernel_tcp, "config-linux.md#memory", "memory.kernelTCP is the v1 cgroup's, and refused on v2")
-        .known(&[("runc", "it is ignored"), ("crun", "it is ignored")]),
+        .known(&[("runc", "it is ignored")]),
     case!(use_hierarchy, "config-linux.md#memory", "memory.useHierarchy is accepted")
         .known(&[("crun", "refuses it on cgroup v2, where accounting is always hierarchical")]),
     case!(check_before_update, "config-linux.md#memory", "memory.checkBeforeUpdate does not hinder a first limit"),

@@ -45,7 +45,7 @@ pub const CASES: &[Case] = &[
     case!(exec_cpu_initial, "config.md#linux-process", "execCPUAffinity.initial alone leaves the cgroup's CPUs")
         .known(NEWER),
     case!(bad_cpu_affinity, "config.md#linux-process", "a list of CPUs that is none is refused")
-        .known(&[("runc 1.1", "does not know it"), ("crun 1.28", "looks at it only in exec")]),
+        .known(&[("runc 1.1", "does not know it"), ("crun 1.28", "reads it only in the file of exec --process")]),
 ];
 
 const NEWER: &[(&str, &str)] = &[("crun 1.8", "refuses bundles of a newer minor version")];

@@ -18,9 +18,8 @@ pub const CASES: &[Case] = &[
     case!(default_errno_ret, "config-linux.md#seccomp", "defaultAction and defaultErrnoRet are for what no rule names"),
     case!(unknown_default_action, "config-linux.md#seccomp", "an unknown default action is refused"),
     case!(default_errno_of_allow, "config-linux.md#seccomp", "defaultErrnoRet with an action without errno is refused")
-        .known(&[("runc", "it is ignored"), ("crun", "it is ignored")]),
-    case!(no_default_action, "config-linux.md#seccomp", "a profile without defaultAction is refused")
-        .known(&[("crun", "such a profile is ignored")]),
+        .known(&[("runc", "it is ignored")]),
+    case!(no_default_action, "config-linux.md#seccomp", "a profile without defaultAction is refused"),
     case!(kill, "config-linux.md#seccomp", "SCMP_ACT_KILL and SCMP_ACT_KILL_THREAD kill with SIGSYS"),
     case!(trace, "config-linux.md#seccomp", "SCMP_ACT_TRACE without a tracer makes the call fail with ENOSYS"),
     case!(architectures, "config-linux.md#seccomp", "the rules hold for the architectures named"),
@@ -33,13 +32,8 @@ pub const CASES: &[Case] = &[
         "config-linux.md#seccomp",
         "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is accepted with a listener"
     )
-    .known(&[
-        ("runc 1.1", "knows no flags"),
-        ("runc 1.3", "does not know the flag"),
-        ("crun 1.8", "does not know the flag"),
-    ]),
-    case!(listener, "config-linux.md#the-container-process-state", "the listener gets one state and one descriptor")
-        .known(&[("crun 1.8", "names no pid of the container")]),
+    .known(&[("runc 1.1", "knows no flags"), ("runc 1.3", "does not know the flag")]),
+    case!(listener, "config-linux.md#the-container-process-state", "the listener gets one state and one descriptor"),
     case!(listener_metadata, "config-linux.md#seccomp", "listenerMetadata is the state's metadata"),
     case!(no_listener, "config-linux.md#seccomp", "a listenerPath where nobody listens is an error"),
     case!(needless_listener, "config-linux.md#seccomp", "listenerPath is ignored without SCMP_ACT_NOTIFY")
@@ -48,7 +42,7 @@ pub const CASES: &[Case] = &[
         .known(&[("runc", "it is not looked at"), ("crun", "it is not looked at")]),
 ];
 
-const NO_FLAGS: &[(&str, &str)] = &[("runc 1.1", "knows no flags"), ("crun 1.8", "does not know TSYNC")];
+const NO_FLAGS: &[(&str, &str)] = &[("runc 1.1", "knows no flags")];
 
 /// What a runtime and the probe may call: everything that they call but for making directories.
 const CALLS: &str = "accept accept4 access arch_prctl bind brk capget capset chdir chmod chown clock_getres \
