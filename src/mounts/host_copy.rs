@@ -10,12 +10,11 @@ use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{fchdir, getpid, getppid, pause};
 
 use crate::error::{Context as _, Result};
 use crate::sys::clone::{Side, fork};
-use crate::sys::fd::pidfd_send_signal;
+use crate::sys::fd::end_child;
 use crate::sys::process::exit;
 
 /// Does something in such a copy, with the privileges of this process, which needs CAP_SYS_ADMIN on the host.
@@ -52,8 +51,6 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = pidfd_send_signal(self.0.as_fd(), libc::SIGKILL);
-        let _ = waitid(Id::PIDFd(self.0.as_fd()), WaitPidFlag::WEXITED);
+        end_child(self.0.as_fd());
     }
 }

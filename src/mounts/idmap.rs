@@ -12,7 +12,6 @@ use nix::fcntl::{OFlag, open as open_file};
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
 use super::is_bind;
@@ -20,7 +19,7 @@ use super::options::Options;
 use crate::error::{Context as _, Result, bail, ensure};
 use crate::linux::{namespaces, uid_mappings};
 use crate::sys::clone::{Side, fork};
-use crate::sys::fd::pidfd_send_signal;
+use crate::sys::fd::end_child;
 use crate::sys::mount::{Attributes, attr, set_attributes};
 
 /// The mapping of one mount.
@@ -131,9 +130,7 @@ fn new_namespace(mapping: Mapping<'_>) -> Result<OwnedFd> {
         open_namespace(Path::new(&format!("/proc/{pid}/ns/user")))
     };
     let namespace = fill();
-    // Gone already is as good.
-    let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-    let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
+    end_child(pidfd.as_fd());
     namespace
 }
 

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{close, geteuid};
 use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResources, Spec};
 
@@ -27,7 +26,7 @@ use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::root::on_host;
 use crate::state::{Container, Lock, Record, pid_file, status};
-use crate::sys::fd::pidfd_send_signal;
+use crate::sys::fd::end_child;
 use crate::timing::phase;
 
 /// What the command line says of a new container.
@@ -287,9 +286,7 @@ impl Drop for Undo<'_> {
             return;
         }
         if let Some(init) = &self.init {
-            // Gone already is as good.
-            let _ = pidfd_send_signal(init.pidfd.as_fd(), libc::SIGKILL);
-            let _ = waitid(Id::PIDFd(init.pidfd.as_fd()), WaitPidFlag::WEXITED);
+            end_child(init.pidfd.as_fd());
         }
         if let Some(cgroup) = &self.cgroup
             && let Err(error) = cgroup.kill().and_then(|()| cgroup.destroy())

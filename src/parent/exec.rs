@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::close;
 use oci_spec::runtime::{Process, Spec};
 
@@ -21,7 +20,7 @@ use crate::process::listen_fds::Passed;
 use crate::process::{self, exec_cpu_affinity, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::state::{Container, Record, Status, pid_file};
-use crate::sys::fd::{pidfd_open, pidfd_send_signal};
+use crate::sys::fd::{end_child, pidfd_open};
 use crate::timing::phase;
 
 /// Callers know runc's words.
@@ -140,9 +139,7 @@ pub fn exec(
     match accompany() {
         Ok(terminal) => Ok((spawned, terminal)),
         Err(error) => {
-            // Gone already is as good.
-            let _ = pidfd_send_signal(spawned.pidfd.as_fd(), libc::SIGKILL);
-            let _ = waitid(Id::PIDFd(spawned.pidfd.as_fd()), WaitPidFlag::WEXITED);
+            end_child(spawned.pidfd.as_fd());
             Err(error)
         }
     }

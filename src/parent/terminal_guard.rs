@@ -8,12 +8,11 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, getpid, getppid};
 
 use crate::error::{Context as _, Result};
 use crate::sys::clone::{Side, fork};
-use crate::sys::fd::{close_from, pidfd_send_signal};
+use crate::sys::fd::{close_from, end_child};
 use crate::sys::process::exit;
 
 /// Tells the guard that this process is gone.
@@ -47,9 +46,7 @@ impl RawTerminal {
 impl Drop for RawTerminal {
     fn drop(&mut self) {
         let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before);
-        // Gone already is as good.
-        let _ = pidfd_send_signal(self.guard.as_fd(), libc::SIGKILL);
-        let _ = waitid(Id::PIDFd(self.guard.as_fd()), WaitPidFlag::WEXITED);
+        end_child(self.guard.as_fd());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use super::check;
 
@@ -32,6 +33,12 @@ pub fn pidfd_open(pid: libc::pid_t) -> nix::Result<OwnedFd> {
     let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
     // SAFETY: pidfd_open returned a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Kills a child and waits until it is gone; one that is gone already is as good.
+pub fn end_child(pidfd: BorrowedFd<'_>) {
+    let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
+    let _ = waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED);
 }
 
 /// Sends a signal, by number so that real-time signals work, to the very process that the pidfd was opened for.
