@@ -1,7 +1,10 @@
 //! Values that the library's types read differently from the specification: two flags of `process.scheduler`, and empty
 //! lists of `process.execCPUAffinity`, which stand for none. And a process without `user`, which callers of `exec` write for
-//! user 0, as runc reads it. Only a document that could not be read is looked at.
+//! user 0, as runc reads it. And capabilities of a name that the library does not know, which are for a kernel newer than
+//! this program, or a typing error. Only a document that could not be read is looked at.
 
+use oci_spec::runtime::Capability;
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 /// What the specification says, and what the library takes for it.
@@ -30,7 +33,28 @@ pub fn for_the_library(json: &[u8], process: &str) -> Option<Vec<u8>> {
         fields.insert("user".to_owned(), Value::Object(Map::new()));
         changed = true;
     }
+    changed |= leave_out_unknown_capabilities(process);
     if changed { serde_json::to_vec(&document).ok() } else { None }
+}
+
+/// What cannot be granted is warned about and left out (config.md, "Linux Process"); true if there was any.
+fn leave_out_unknown_capabilities(process: &mut Value) -> bool {
+    let mut unknown = Vec::new();
+    let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
+    for set in sets.into_iter().flat_map(Map::values_mut).filter_map(Value::as_array_mut) {
+        set.retain(|name| {
+            let known = !name.is_string() || Capability::deserialize(name).is_ok();
+            if !known && !unknown.contains(name) {
+                unknown.push(name.clone());
+            }
+            known
+        });
+    }
+    if !unknown.is_empty() {
+        let names: Vec<_> = unknown.iter().map(Value::to_string).collect();
+        log::warn!("process.capabilities: unknown, left out: {}", names.join(", "));
+    }
+    !unknown.is_empty()
 }
 
 #[cfg(test)]
@@ -53,6 +77,14 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(for_the_library(br#"{"process":{"scheduler":{"flags":["x"]},"user":{}}}"#, "/process"), None);
         assert_eq!(for_the_library(b"{", ""), None);
+    }
+
+    #[test]
+    fn unknown_capabilities_are_left_out_and_what_is_no_name_is_not() {
+        let json = br#"{"process":{"capabilities":{"bounding":["CAP_KILL","CAP_X"],"ambient":["CAP_X"]},"user":{}}}"#;
+        let found: Value = serde_json::from_slice(&for_the_library(json, "/process").unwrap()).unwrap();
+        assert_eq!(found["process"]["capabilities"], serde_json::json!({ "bounding": ["CAP_KILL"], "ambient": [] }));
+        assert_eq!(for_the_library(br#"{"capabilities":{"bounding":[7]},"user":{}}"#, ""), None);
     }
 
     #[test]

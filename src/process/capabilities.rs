@@ -9,7 +9,7 @@ use crate::error::{Context as _, Result, anyhow};
 use crate::sys::process::set_capabilities;
 
 /// What cannot be granted is warned about and left out (config.md, "Linux Process"). A name that no kernel knows is
-/// refused when config.json is read.
+/// left out when config.json is read.
 pub fn check(process: &Process) {
     let Some(configured) = process.capabilities() else { return };
     // Permitted is what can be had: without it neither file nor ambient capabilities give anything.

@@ -31,8 +31,7 @@ pub const CASES: &[Case] = &[
     case!(capabilities, "config.md#linux-process", "effective, permitted and bounding sets are as configured"),
     case!(inheritable_and_ambient, "config.md#linux-process", "inheritable and ambient sets are as configured"),
     case!(no_capability, "config.md#linux-process", "empty lists leave no capability"),
-    case!(unknown_capability, "config.md#linux-process", "an unknown capability is a warning, not an error")
-        .known(&[("tare", "an unknown capability is refused where a warning is asked for")]),
+    case!(unknown_capability, "config.md#linux-process", "an unknown capability is a warning, not an error"),
     case!(no_new_privileges, "config.md#linux-process", "noNewPrivileges sets no_new_privs"),
     case!(new_privileges, "config.md#linux-process", "without noNewPrivileges no_new_privs stays unset"),
     case!(oom_score_adj, "config.md#linux-process", "oomScoreAdj is written to oom_score_adj"),

@@ -74,12 +74,15 @@ fn inheritable_is_what_is_configured() {
 }
 
 #[test]
-fn a_name_that_is_no_capability_is_refused() {
-    only_tare!("runc warns about it and goes on");
+fn a_name_that_is_no_capability_is_warned_about_and_left_out() {
     let mut c = Container::new();
-    c.capabilities(&["CAP_KILL", "CAP_OF_NOTHING"]);
-    c.create().fails(&["process.capabilities", "CAP_OF_NOTHING"]);
-    c.assert_nothing_left();
+    c.capabilities(&["CAP_KILL", "CAP_OF_NOTHING", "NO_CAP"]);
+    let outcome = status(&mut c);
+    let kill = "0000000000000020";
+    assert_eq!(sets(&outcome), [NONE, kill, kill, kill, NONE]);
+    for name in ["CAP_OF_NOTHING", "NO_CAP"] {
+        assert!(outcome.stderr.contains(name), "a warning that names {name}: {}", outcome.stderr);
+    }
 }
 
 #[test]
