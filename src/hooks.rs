@@ -110,6 +110,18 @@ pub fn run(point: Point, hooks: Option<&Hooks>, state: &State, inherited: &[CStr
     Ok(())
 }
 
+/// A hook failed, and so the container is to be destroyed (runtime.md, "Lifecycle"): the whole message.
+#[derive(Debug)]
+pub struct Failed(pub String);
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failed {}
+
 /// Runs a point's hooks where a failure is logged and the next one runs all the same (runtime.md, "Lifecycle").
 pub fn run_all_and_warn(point: Point, hooks: Option<&Hooks>, state: &State) {
     let Ok(state) = serde_json::to_vec(state) else { return };

@@ -6,6 +6,8 @@
 //! | parent | `Placed`           | systemd has moved init into its cgroup            | (only with `--systemd-cgroup`)           |
 //! | parent | `Mapped`           | uid_map and gid_map are written                   | (only with a new user namespace)         |
 //! | parent | `Recorded`         | the pid is in state.json: init may outlive us     |                                          |
+//! | init   | `Tree` + fd        | an idmapped mount's source out of the rootfs; the data is the mount's index | maps its ids |
+//! | parent | `TreeMapped`       | they are mapped                                   |                                          |
 //! | init   | `Hooks`            | namespaces and mounts are ready                   | runs prestart and createRuntime          |
 //! | parent | `HooksDone`        | they succeeded                                    |                                          |
 //! | init   | `Terminal` + fd    | the master side; the data is the terminal's name  | hands it to the console socket, or keeps it |
@@ -16,8 +18,10 @@
 //! | init   | `Waiting`          | all is done but the program: behind the gate      | writes the pid file                      |
 //! | init   | `Failed`           | why; init is about to exit                        | cleans up and fails with it              |
 //!
-//! Init sends them in this order ([`Phase`]); a parent that dies is an end of file for init, and the other way round.
+//! Init sends them in this order ([`Phase`]), `Tree` as often as there are such mounts. The parent may say `Recorded` at any
+//! time from there on, so init keeps it until it is asked for. A parent that dies is an end of file for init, and the other way round.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -38,6 +42,8 @@ pub enum ToInit {
     Mapped,
     /// Init's pid is recorded.
     Recorded,
+    /// The tree that init sent has the owners that its mount asks for.
+    TreeMapped,
     /// The hooks that init asked for have run.
     HooksDone,
     /// The resource limits are set.
@@ -51,6 +57,8 @@ pub enum ToInit {
 pub enum ToParent {
     /// Init was made, by another process than the parent: its pidfd, and its pid in the parent's pid namespace.
     Born(OwnedFd, i32),
+    /// A detached tree, for the idmapped mount of this index: only who is privileged over its filesystem may map it.
+    Tree(OwnedFd, usize),
     /// Run the hooks of the runtime's namespace.
     Hooks,
     /// The terminal's master side and name.
@@ -84,10 +92,12 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The phase after a message; each comes at most once, and never after a later one.
+    /// The phase after a message; each but `Tree` comes at most once, and never after a later one.
     pub fn next(self, message: &ToParent) -> Result<Self> {
         let next = match message {
             ToParent::Born(..) => Self::Mounting,
+            ToParent::Tree(..) if self == Self::Mounting => return Ok(self),
+            ToParent::Tree(..) => Self::Mounting,
             ToParent::Hooks => Self::Hooked,
             ToParent::Terminal(..) => Self::Terminal,
             ToParent::Limits => Self::Limited,
@@ -108,12 +118,16 @@ pub struct Parent(OwnedFd);
 
 /// Init's end.
 #[derive(Debug)]
-pub struct Init(OwnedFd);
+pub struct Init {
+    socket: OwnedFd,
+    /// The parent has said so, while something else was waited for.
+    recorded: Cell<bool>,
+}
 
 /// Makes the two ends.
 pub fn pair() -> Result<(Parent, Init)> {
     let (parent, init) = socket::seqpacket_pair().context("socketpair")?;
-    Ok((Parent(parent), Init(init)))
+    Ok((Parent(parent), Init { socket: init, recorded: Cell::new(false) }))
 }
 
 impl Parent {
@@ -144,6 +158,7 @@ impl Parent {
         let missing = || anyhow!("init sent message {tag:?} without its descriptor");
         Ok(Some(match tag {
             b'B' => ToParent::Born(fd.ok_or_else(missing)?, text().parse().context("hear from init: its pid")?),
+            b'M' => ToParent::Tree(fd.ok_or_else(missing)?, text().parse().context("hear from init: a mount's index")?),
             b'H' => ToParent::Hooks,
             b'R' => ToParent::Limits,
             b'T' => ToParent::Terminal(fd.ok_or_else(missing)?, text()),
@@ -158,7 +173,7 @@ impl Parent {
 impl Init {
     /// The descriptor's number, for init to keep it.
     pub fn number(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 
     /// Says something to the parent.
@@ -168,6 +183,10 @@ impl Init {
             ToParent::Born(pidfd, pid) => {
                 number = pid.to_string();
                 (b'B', Some(pidfd.as_fd()), number.as_str())
+            }
+            ToParent::Tree(tree, index) => {
+                number = index.to_string();
+                (b'M', Some(tree.as_fd()), number.as_str())
             }
             ToParent::Hooks => (b'H', None, ""),
             ToParent::Limits => (b'R', None, ""),
@@ -184,19 +203,25 @@ impl Init {
         packet.extend_from_slice(&text.as_bytes()[..text.len().min(LONGEST - 1)]);
         match fd {
             // write(2): the one call that every usable seccomp profile allows.
-            None => nix::unistd::write(&self.0, &packet).map(drop),
-            fd => socket::send(self.0.as_fd(), &packet, fd),
+            None => nix::unistd::write(&self.socket, &packet).map(drop),
+            fd => socket::send(self.socket.as_fd(), &packet, fd),
         }
         .context("tell the parent")
     }
 
     /// Waits until the parent says this.
     pub fn wait_for(&self, wanted: ToInit) -> Result<()> {
+        if wanted == ToInit::Recorded && self.recorded.get() {
+            return Ok(());
+        }
         let mut buffer = [0; 1];
-        match socket::receive(self.0.as_fd(), &mut buffer).context("hear from the parent")? {
-            (1, _) if buffer[0] == wanted as u8 => Ok(()),
-            (0, _) => bail!("the parent is gone"),
-            _ => bail!("the parent said {} instead of {wanted:?}", buffer[0]),
+        loop {
+            match socket::receive(self.socket.as_fd(), &mut buffer).context("hear from the parent")? {
+                (1, _) if buffer[0] == wanted as u8 => return Ok(()),
+                (1, _) if buffer[0] == ToInit::Recorded as u8 => self.recorded.set(true),
+                (0, _) => bail!("the parent is gone"),
+                _ => bail!("the parent said {} instead of {wanted:?}", buffer[0]),
+            }
         }
     }
 }

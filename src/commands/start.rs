@@ -13,7 +13,7 @@ pub fn run(root: &Path, id: &str) -> Result<()> {
     let lock = container.lock()?;
     let record = container.record()?;
     let notify = Proxy::open(&container, record.init_process_pid as u32)?;
-    parent::start::start(&container, &record)?;
+    parent::start::start_or_destroy(&container, &record)?;
     drop(lock);
     let Some(notify) = notify else { return Ok(()) };
     // An init that is gone has nothing to say any more.

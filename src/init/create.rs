@@ -23,7 +23,7 @@ use crate::mounts::{self, sources};
 use crate::process::{apparmor_profile, cwd, exec_cpu_affinity, interpreter, selinux_label, terminal};
 use crate::protocol::{ToInit, ToParent};
 use crate::root::{Rootfs, on_host, pivot, readonly};
-use crate::state::{Container, Record, gate::Gate};
+use crate::state::{Container, Record, gate::Gate, gate::Obstacle};
 use crate::sys;
 use crate::timing::phase;
 
@@ -137,6 +137,7 @@ impl Init<'_> {
             placement: &self.record.cgroup,
             label: mount_label::of(&self.bundle.spec),
             sources: self.sources,
+            channel: &self.launch.channel,
         }
     }
 
@@ -195,12 +196,12 @@ impl Init<'_> {
         gate.wait().context("wait for start")?;
         phase("hooks: startContainer");
         if let Err(error) = self.run_hooks(Point::StartContainer, ContainerState::Created, &program.env) {
-            gate.report(&one_line(&error));
+            gate.report(Obstacle::Hook, &one_line(&error));
             sys::process::exit(1);
         }
         phase("execute the program");
         let errno = program.execute();
-        gate.report(&interpreter::explain(program.path(), errno));
+        gate.report(Obstacle::Program, &interpreter::explain(program.path(), errno));
         sys::process::exit(1)
     }
 }

@@ -14,8 +14,8 @@ use crate::error::{Context as _, Result, ensure};
 use crate::sys::mount::{clone_tree, filesystem_type};
 
 /// Mounts a file or a directory of the host. A missing destination is made of the source's kind.
-pub fn mount(mount: &Mount, options: &Options<'_>, path: &Path, around: Surroundings<'_>) -> Result<()> {
-    let tree = sources::open_in_init(mount, around.bundle, around.rootfs, options.bind == Some(true))?;
+pub fn mount(index: usize, mount: &Mount, options: &Options<'_>, path: &Path, around: Surroundings<'_>) -> Result<()> {
+    let tree = sources::open_in_init(index, mount, options, around)?;
     flags::set(tree.as_fd(), options)?;
     attach(tree.as_fd(), path, around)
 }

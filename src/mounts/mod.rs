@@ -40,6 +40,8 @@ pub struct Surroundings<'a> {
     pub label: Option<&'a str>,
     /// The sources that the parent opened.
     pub sources: &'a sources::Sources,
+    /// The parent's ear: it maps the owners of a source that is in the rootfs.
+    pub channel: &'a crate::protocol::Init,
 }
 
 /// Checks all entries; nothing is looked up yet.
@@ -80,7 +82,7 @@ fn is_bind(mount: &Mount, options: &Options<'_>) -> bool {
 pub fn mount_all(spec: &Spec, around: Surroundings<'_>) -> Result<()> {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         phase_of(|| name(index, mount));
-        mount_one(mount, around.sources.of(index), around).with_context(|| name(index, mount))?;
+        mount_one(index, mount, around).with_context(|| name(index, mount))?;
     }
     Ok(())
 }
@@ -95,18 +97,18 @@ fn options_of(mount: &Mount) -> Options<'_> {
     options
 }
 
-fn mount_one(mount: &Mount, opened: Option<BorrowedFd<'_>>, around: Surroundings<'_>) -> Result<()> {
+fn mount_one(index: usize, mount: &Mount, around: Surroundings<'_>) -> Result<()> {
     let mut options = options_of(mount);
     let path = clean(mount.destination());
     if options.remount {
         let place = around.rootfs.find(&path)?.with_context(|| format!("remount: {path:?} does not exist"))?;
         return decorate(place.as_fd(), &options);
     }
-    if let Some(tree) = opened {
+    if let Some(tree) = around.sources.of(index) {
         return bind::attach(tree, &path, around);
     }
     if is_bind(mount, &options) {
-        return bind::mount(mount, &options, &path, around);
+        return bind::mount(index, mount, &options, &path, around);
     }
     match mount.typ().as_deref().unwrap_or_default() {
         "cgroup" | "cgroup2" => cgroup::mount(&options, &path, around),

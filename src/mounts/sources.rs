@@ -13,11 +13,11 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use super::idmap::{self, Mapper};
 use super::options::Options;
-use super::{flags, host_copy, is_bind, name, options_of};
+use super::{Surroundings, flags, host_copy, is_bind, name, options_of};
 use crate::config::Bundle;
-use crate::error::{Context as _, Result, errno};
+use crate::error::{Context as _, Result, anyhow, errno};
 use crate::linux::{namespaces, rootfs_propagation};
-use crate::root::Rootfs;
+use crate::protocol::{ToInit, ToParent};
 use crate::sys::mount::{Attributes, clone_tree, set_attributes};
 
 /// The sources, detached, with all their options but not attached anywhere.
@@ -37,7 +37,7 @@ pub fn open_all(bundle: &Bundle) -> Result<Sources> {
     let mounts = bundle.spec.mounts().iter().flatten().enumerate();
     let wanted = mounts.map(|(index, mount)| Wanted { index, mount, options: options_of(mount) }).filter(|wanted| {
         let closed = || is_bind(wanted.mount, &wanted.options) && !wanted.options.remount;
-        wanted.is_idmapped() || user_namespace && closed() && inside(wanted.mount, bundle).is_none()
+        (wanted.is_idmapped() || user_namespace && closed()) && inside(wanted.mount, bundle).is_none()
     });
     let wanted: Vec<_> = wanted.collect();
     if user_namespace && !wanted.is_empty() && geteuid().is_root() {
@@ -106,13 +106,31 @@ fn part_from_host(spec: &Spec, tree: &OwnedFd) -> Result<()> {
     set_attributes(tree.as_fd(), &attributes, true).context("part the mount from the host's")
 }
 
-/// Opens a source in init: with what is already mounted, where it is in the rootfs.
-pub fn open_in_init(mount: &Mount, bundle: &Bundle, rootfs: &Rootfs, recursive: bool) -> Result<OwnedFd> {
-    match inside(mount, bundle) {
-        Some(path) => clone_tree(rootfs.fd(), &path, recursive)
+/// Opens a source in init: with what is already mounted, where it is in the rootfs. The parent maps the ids of an idmapped
+/// one.
+pub fn open_in_init(index: usize, mount: &Mount, options: &Options<'_>, around: Surroundings<'_>) -> Result<OwnedFd> {
+    let (bundle, recursive) = (around.bundle, options.bind == Some(true));
+    let tree = match inside(mount, bundle) {
+        Some(path) => clone_tree(around.rootfs.fd(), &path, recursive)
             .with_context(|| format!("open the source {:?}", bundle.rootfs.join(path))),
         None => open(&path(mount, &bundle.path), recursive),
+    }?;
+    if idmap::is_wanted(mount, options) {
+        let copy = tree.try_clone().context("dup")?;
+        around.channel.send(&ToParent::Tree(copy, index))?;
+        around.channel.wait_for(ToInit::TreeMapped)?;
     }
+    Ok(tree)
+}
+
+/// Maps the ids of a tree that init has opened. In the parent.
+pub fn map(tree: &OwnedFd, index: usize, spec: &Spec) -> Result<()> {
+    let mount = spec.mounts().as_ref().and_then(|mounts| mounts.get(index));
+    let mount = mount.ok_or_else(|| anyhow!("init sent the source of a mount {index} that is not there"))?;
+    let source = mount.source().as_deref().unwrap_or(Path::new(""));
+    Mapper::default()
+        .map(tree, spec, mount, &options_of(mount))
+        .with_context(|| format!("{}: id map {source:?}", name(index, mount)))
 }
 
 /// Where the source is in the rootfs, if its path says that it is. Init has that open, so it needs no way to it.

@@ -13,6 +13,7 @@ use crate::cgroups::Manager;
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::hooks::{self, Point};
 use crate::linux::seccomp;
+use crate::mounts::sources;
 use crate::process::rlimits;
 use crate::protocol::{Parent, Phase, ToInit, ToParent};
 use crate::state::Record;
@@ -74,6 +75,10 @@ impl Service<'_> {
         terminal: &mut Option<OwnedFd>,
     ) -> Result<()> {
         match message {
+            ToParent::Tree(tree, index) => {
+                sources::map(&tree, index, self.spec)?;
+                channel.send(ToInit::TreeMapped)
+            }
             ToParent::Hooks => {
                 self.limit_devices()?;
                 self.run_hooks()?;

@@ -2,13 +2,13 @@
 
 use oci_spec::runtime::ContainerState;
 
-use super::delete::kill_init;
-use crate::error::{Result, bail};
+use super::delete::{kill_init, remove};
+use crate::error::{Result, bail, one_line};
 use crate::hooks::{self, Point};
 use crate::state::{Container, Record, Status};
 use crate::timing::phase;
 
-/// Starts a created container that the caller has locked.
+/// Starts a created container that the caller has locked. [`hooks::Failed`]: it is to be destroyed now.
 pub fn start(container: &Container, record: &Record) -> Result<()> {
     phase("start: status");
     match container.status(record)? {
@@ -23,11 +23,19 @@ pub fn start(container: &Container, record: &Record) -> Result<()> {
     phase("hooks: poststart");
     if !Point::Poststart.of(record.hooks.as_ref()).is_empty() {
         let state = record.state(ContainerState::Running)?;
-        if let Err(error) = hooks::run(Point::Poststart, record.hooks.as_ref(), &state, &[]) {
-            // Stopped, for `delete` to take away (runtime.md, "Lifecycle", step 9).
-            kill_init(record)?;
-            return Err(error);
-        }
+        hooks::run(Point::Poststart, record.hooks.as_ref(), &state, &[])
+            .map_err(|error| hooks::Failed(one_line(&error)))?;
     }
     Ok(())
+}
+
+/// Starts a container, or destroys it if one of its hooks fails (runtime.md, "Lifecycle", steps 7 and 9).
+pub fn start_or_destroy(container: &Container, record: &Record) -> Result<()> {
+    let started = start(container, record);
+    if started.as_ref().is_err_and(|error| error.is::<hooks::Failed>())
+        && let Err(left) = kill_init(record).and_then(|()| remove(container, record))
+    {
+        log::warn!("container {:?} is left for `delete`: {}", record.id, one_line(&left));
+    }
+    started
 }

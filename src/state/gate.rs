@@ -14,9 +14,22 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, mkfifoat, read, unlinkat, write};
 
 use super::Container;
-use crate::error::{Context as _, Result, bail};
+use crate::error::{Context as _, Result, anyhow};
+use crate::hooks::Failed;
 
 const FIFO: &str = "exec.fifo";
+/// The longest reason; its text is cut to fit.
+const LONGEST: usize = 4096;
+
+/// What kept init from running the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Obstacle {
+    /// A startContainer hook.
+    Hook = b'H',
+    /// The program itself.
+    Program = b'P',
+}
 
 /// Init's side of the gate.
 #[derive(Debug)]
@@ -37,7 +50,8 @@ impl Container {
         }
     }
 
-    /// Opens the gate and waits until the program runs. An error is what kept init from running it.
+    /// Opens the gate and waits until the program runs. An error is what kept init from running it: [`Failed`] if that was
+    /// a hook.
     pub fn open_gate(&self) -> Result<()> {
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fifo = openat(&self.dir, FIFO, flags, Mode::empty()).with_context(|| format!("open {FIFO}"))?;
@@ -51,12 +65,15 @@ impl Container {
                 Err((_, errno)) => return Err(errno).with_context(|| format!("lock {FIFO}")),
             }
         };
-        let mut reason = [0; 4096];
+        let mut reason = [0; LONGEST];
         match read(&*fifo, &mut reason) {
             Ok(0) | Err(Errno::EAGAIN) => Ok(()),
             // Init died before it took the byte; how is for `state` and the caller's wait to tell.
             Ok(1) if reason[0] == b'0' => Ok(()),
-            Ok(length) => bail!("{}", String::from_utf8_lossy(&reason[..length])),
+            Ok(length) => {
+                let text = String::from_utf8_lossy(&reason[1..length]).into_owned();
+                if reason[0] == Obstacle::Hook as u8 { Err(Failed(text).into()) } else { Err(anyhow!(text)) }
+            }
             Err(errno) => Err(errno).with_context(|| format!("read {FIFO}")),
         }
     }
@@ -91,9 +108,11 @@ impl Gate {
     }
 
     /// Tells whoever opened the gate why the program does not run.
-    pub fn report(&self, reason: &str) {
+    pub fn report(&self, obstacle: Obstacle, reason: &str) {
+        let mut message = vec![obstacle as u8];
+        message.extend_from_slice(&reason.as_bytes()[..reason.len().min(LONGEST - 1)]);
         // Nobody is left to tell if this fails: the gate's opener is gone.
-        let _ = write(&*self.0, &reason.as_bytes()[..reason.len().min(4096)]);
+        let _ = write(&*self.0, &message);
     }
 }
 
@@ -116,10 +135,11 @@ mod tests {
         let init = std::thread::spawn(move || {
             gate.wait().unwrap();
             std::thread::sleep(std::time::Duration::from_millis(20));
-            gate.report("exec: no such thing");
+            gate.report(Obstacle::Program, "exec: no such thing");
         });
         let error = container.open_gate().unwrap_err();
         assert_eq!(error.to_string(), "exec: no such thing");
+        assert!(!error.is::<Failed>());
         assert!(!container.is_gated().unwrap());
         init.join().unwrap();
         std::fs::remove_dir_all(root).unwrap();

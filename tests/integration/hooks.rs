@@ -220,23 +220,48 @@ fn a_failing_start_container_keeps_the_program_from_running() {
     c.script("echo ran >/notes/ran");
     c.create().ok();
     c.start();
-    c.wait_for_status("stopped");
+    if is_tare() {
+        c.call(&["state", &c.id]).fails(&["does not exist"]);
+    } else {
+        c.wait_for_status("stopped");
+        c.delete().ok();
+    }
     assert!(!c.beside("notes/ran").exists());
-    c.delete().ok();
     c.assert_nothing_left();
 }
 
 #[test]
-fn a_failing_poststart_ends_the_container() {
-    only_tare!("runc 1.1 runs poststart at the end of create");
-    let mut c = Container::sleeping();
-    c.config["hooks"]["poststart"] = json!([hook("exit 1")]);
-    c.create().ok();
-    let pid = c.pid();
-    c.start().fails(&["poststart"]);
-    eventually("the program has ended", || (!is_alive(pid)).then_some(()));
-    c.delete_force().ok();
-    c.assert_nothing_left();
+fn a_hook_that_fails_in_start_destroys_the_container() {
+    only_tare!("runc leaves it stopped, and runc 1.1 runs poststart at the end of create");
+    for kind in ["startContainer", "poststart"] {
+        let mut c = with_notes();
+        let notes = notes(&c, "poststop");
+        c.config["hooks"][kind] = json!([hook("exit 1")]);
+        c.config["hooks"]["poststop"] = json!([hook(&format!("cat >{notes}/out"))]);
+        c.script("sleep 1000");
+        c.create().ok();
+        let pid = c.pid();
+        c.start().fails(&[&format!("error running {kind} hook #0")]);
+        assert!(!is_alive(pid), "the program runs on after {kind} has failed");
+        assert!(note(&c, "out").contains(r#""status":"stopped""#), "poststop after {kind}: {}", note(&c, "out"));
+        c.call(&["state", &c.id]).fails(&["does not exist"]);
+        c.delete().fails(&["does not exist"]);
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_failing_hook_of_start_leaves_nothing_of_a_run() {
+    for kind in ["startContainer", "poststart"] {
+        let mut c = Container::sleeping();
+        c.config["hooks"][kind] = json!([hook("exit 1")]);
+        c.run().code(1);
+        // runc's start does not wait for startContainer hooks.
+        if is_tare() {
+            c.run_with(&["-d"]).code(1);
+        }
+        c.assert_nothing_left();
+    }
 }
 
 #[test]

@@ -24,11 +24,7 @@ pub const CASES: &[Case] = &[
             ("crun", "start does not wait for the startContainer hooks"),
         ]),
     case!(start_container_destroys, "runtime.md#lifecycle", "a startContainer hook that fails destroys the container")
-        .known(&[
-            ("runc", "the container is left stopped"),
-            ("crun", "the container is left stopped"),
-            ("tare", "start reports the error, the container is left stopped until delete, as with runc"),
-        ]),
+        .known(&[("runc", "the container is left stopped"), ("crun", "the container is left stopped")]),
     case!(poststart, "runtime.md#lifecycle", "a poststart hook that fails makes start fail and stops the container")
         .known(&[("runc", "calls poststart hooks in create"), ("crun 1.8", "ignores how a poststart hook ends")]),
     case!(poststop, "runtime.md#lifecycle", "a poststop hook that fails is a warning: the others run, delete succeeds")

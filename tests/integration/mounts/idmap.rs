@@ -92,6 +92,25 @@ fn in_a_user_namespace_that_is_joined_too() {
 }
 
 #[test]
+fn a_source_in_the_rootfs_has_what_earlier_mounts_put_there() {
+    need_root!("only root of the host may map the ids of a mount");
+    only_tare!("runc 1.1 has no idmapped mounts");
+    for mut c in [Container::sh(SHOW), mapped(SHOW)] {
+        source(&c);
+        mount_at(&mut c, "/a", &["bind"], None);
+        fs::create_dir(c.rootfs().join("m")).expect("mkdir");
+        let source = c.rootfs().join("a");
+        c.add_mount(json!({
+            "destination": "/m", "type": "bind", "source": source, "options": ["bind", "idmap"],
+            "uidMappings": mapping(0, 100_000, 100), "gidMappings": mapping(0, 100_000, 100),
+        }));
+        let user_namespace = c.config["linux"]["uidMappings"].is_array();
+        c.run().ok().prints(if user_namespace { "0:0\n7:8\n" } else { "100000:100000\n100007:100008\n" }).silent();
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
 fn only_ridmap_reaches_the_mounts_below() {
     need_root!("only root of the host may map the ids of a mount");
     only_tare!("runc 1.1 has no idmapped mounts");
