@@ -1,6 +1,7 @@
 //! Values that the library's types read differently from the specification: two flags of `process.scheduler`, and empty
 //! lists of `process.execCPUAffinity`, which stand for none. And a process without `user`, which callers of `exec` write for
-//! user 0, as runc reads it. And capabilities of a name that the library does not know, which are for a kernel newer than
+//! user 0, as runc reads it. A huge page limit's `pagesize`, because Go's parser does not tell capital letters from others,
+//! and there are configurations with it. And capabilities of a name that the library does not know, which are for a kernel newer than
 //! this program, or a typing error. Only a document that could not be read is looked at.
 
 use oci_spec::runtime::Capability;
@@ -15,7 +16,15 @@ const FLAGS: &[(&str, &str)] =
 /// process is (RFC 6901).
 pub fn for_the_library(json: &[u8], process: &str) -> Option<Vec<u8>> {
     let mut document: Value = serde_json::from_slice(json).ok()?;
-    let process = document.pointer_mut(process)?;
+    let mut changed = respell_page_sizes(&mut document);
+    if let Some(process) = document.pointer_mut(process) {
+        changed |= respell_process(process);
+        changed |= leave_out_unknown_capabilities(process);
+    }
+    if changed { serde_json::to_vec(&document).ok() } else { None }
+}
+
+fn respell_process(process: &mut Value) -> bool {
     let mut changed = false;
     for flag in process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some((_, known)) = FLAGS.iter().find(|(name, _)| *flag == *name) {
@@ -33,8 +42,20 @@ pub fn for_the_library(json: &[u8], process: &str) -> Option<Vec<u8>> {
         fields.insert("user".to_owned(), Value::Object(Map::new()));
         changed = true;
     }
-    changed |= leave_out_unknown_capabilities(process);
-    if changed { serde_json::to_vec(&document).ok() } else { None }
+    changed
+}
+
+fn respell_page_sizes(document: &mut Value) -> bool {
+    let limits = document.pointer_mut("/linux/resources/hugepageLimits").and_then(Value::as_array_mut);
+    let mut changed = false;
+    for limit in limits.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let other = limit.keys().find(|key| *key != "pageSize" && key.eq_ignore_ascii_case("pageSize")).cloned();
+        if let Some(size) = other.filter(|_| !limit.contains_key("pageSize")).and_then(|key| limit.remove(&key)) {
+            limit.insert("pageSize".to_owned(), size);
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// What cannot be granted is warned about and left out (config.md, "Linux Process"); true if there was any.
@@ -77,6 +98,14 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(for_the_library(br#"{"process":{"scheduler":{"flags":["x"]},"user":{}}}"#, "/process"), None);
         assert_eq!(for_the_library(b"{", ""), None);
+    }
+
+    #[test]
+    fn a_page_size_may_have_small_letters() {
+        let json = br#"{"linux":{"resources":{"hugepageLimits":[{"pagesize":"2MB","limit":1},{"pageSize":"1GB"}]}}}"#;
+        let found: Value = serde_json::from_slice(&for_the_library(json, "/process").unwrap()).unwrap();
+        let expected = serde_json::json!([{ "pageSize": "2MB", "limit": 1 }, { "pageSize": "1GB" }]);
+        assert_eq!(found.pointer("/linux/resources/hugepageLimits"), Some(&expected));
     }
 
     #[test]

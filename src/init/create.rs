@@ -72,7 +72,7 @@ impl Init<'_> {
         }
         self.launch.become_root_of_the_user_namespace()?;
         self.lead_a_session()?;
-        log::debug!("init: is in its cgroup and namespaces");
+        log::debug!("init: nsexec container setup: is in its cgroup and namespaces");
 
         phase("rootfs");
         let propagation = rootfs_propagation::of_the_host(spec)?;
@@ -85,7 +85,7 @@ impl Init<'_> {
         phase("devices");
         devices::make(spec, &rootfs)?;
         cwd::make(self.launch.process, &rootfs)?;
-        log::debug!("init: has made mounts and devices");
+        log::debug!("init: child process in init(): has made mounts and devices");
         phase("wait for the record, hooks");
         self.launch.outlive_the_parent()?;
         self.let_the_parent_run_its_hooks()?;
@@ -112,7 +112,7 @@ impl Init<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
-        log::debug!("init: gives up its privileges, and the log with them");
+        log::debug!("init: closing the pipe to signal completion: gives up its privileges, and the log with them");
         let program = self.launch.give_up_privileges(Some(&gate))?;
 
         phase("wait for start");

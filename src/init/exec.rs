@@ -52,6 +52,7 @@ impl Exec<'_> {
         exec_cpu_affinity::apply_final(process)?;
         phase("namespaces");
         self.join()?;
+        log::debug!("exec: nsexec container setup: is in its cgroup and namespaces");
         self.enter_root()?;
         self.launch.become_root_of_the_user_namespace()?;
         phase("wait for the parent");
@@ -65,7 +66,8 @@ impl Exec<'_> {
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
         }
-        log::debug!("exec: is in the container, gives up its privileges, and the log with them");
+        log::debug!("exec: child process in init(): is in the container");
+        log::debug!("exec: setns_init: about to exec: gives up its privileges, and the log with them");
         let program = self.launch.give_up_privileges(None)?;
         phase("execute the program");
         self.launch.channel.send(&ToParent::Waiting)?;

@@ -21,6 +21,13 @@ pub fn mask(list: &str) -> Result<Vec<u64>> {
     Ok(mask)
 }
 
+/// A mask as one number, as the kernel's tools write it: `0x8f`.
+pub fn hexadecimal(mask: &[u64]) -> String {
+    let mut words = mask.iter().rev().skip_while(|word| **word == 0);
+    let first = words.next().copied().unwrap_or_default();
+    words.fold(format!("{first:#x}"), |text, word| text + &format!("{word:016x}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +39,13 @@ mod tests {
         assert_eq!(mask("64,1").unwrap(), [0b10, 1]);
         assert_eq!(mask(" 1 , 2 ,").unwrap(), [0b110]);
         assert_eq!(mask("65535").unwrap().len(), 1024);
+    }
+
+    #[test]
+    fn a_mask_is_written_as_one_number() {
+        assert_eq!(hexadecimal(&[]), "0x0");
+        assert_eq!(hexadecimal(&[0b1000_1111, 0]), "0x8f");
+        assert_eq!(hexadecimal(&[2, 1]), "0x10000000000000002");
     }
 
     #[test]

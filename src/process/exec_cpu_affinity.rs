@@ -19,7 +19,11 @@ pub fn check(process: &Process) -> Result<()> {
 /// For the parent, whose child is born with it: the CPUs until the process is in the container's cgroup.
 pub fn apply_initial(process: &Process) -> Result<()> {
     let list = process.exec_cpu_affinity().as_ref().and_then(|affinity| affinity.initial().as_deref());
-    apply(list).context("process.execCPUAffinity.initial")
+    apply(list).context("process.execCPUAffinity.initial")?;
+    if let Some(list) = list {
+        log::debug!("nsexec: affinity: {}", number_list::hexadecimal(&number_list::mask(list)?));
+    }
+    Ok(())
 }
 
 /// For the process, in its cgroup: who called the runtime may have been bound to some CPUs, the container is not. The
