@@ -55,20 +55,20 @@ pub fn parse_process(json: &[u8]) -> Result<Process> {
 }
 
 fn parse<T: DeserializeOwned>(json: &[u8], process: &str, shape: &'static schema::Shape) -> Result<T> {
-    let parsed = read_as(json, process)?;
-    schema::check(json, shape).map_err(|error| describe(json, &error))?;
-    Ok(parsed)
-}
-
-fn read_as<T: DeserializeOwned>(json: &[u8], process: &str) -> Result<T> {
-    let error = match serde_json::from_slice(json) {
+    let error = match read_as(json, shape) {
         Ok(parsed) => return Ok(parsed),
         Err(error) => error,
     };
     match spelling::for_the_library(json, process) {
-        Some(json) => serde_json::from_slice(&json).map_err(|error| describe(&json, &error)),
+        Some(json) => read_as(&json, shape).map_err(|error| describe(&json, &error)),
         None => Err(describe(json, &error)),
     }
+}
+
+fn read_as<T: DeserializeOwned>(json: &[u8], shape: &'static schema::Shape) -> serde_json::Result<T> {
+    let parsed = serde_json::from_slice(json)?;
+    schema::check(json, shape)?;
+    Ok(parsed)
 }
 
 fn describe(json: &[u8], error: &serde_json::Error) -> Error {

@@ -106,6 +106,8 @@ mod tests {
         let found: Value = serde_json::from_slice(&for_the_library(json, "/process").unwrap()).unwrap();
         let expected = serde_json::json!([{ "pageSize": "2MB", "limit": 1 }, { "pageSize": "1GB" }]);
         assert_eq!(found.pointer("/linux/resources/hugepageLimits"), Some(&expected));
+        let whole = br#"{"ociVersion":"1.3.0","linux":{"resources":{"hugepageLimits":[{"pagesize":"2MB","limit":1}]}}}"#;
+        crate::config::parse::<oci_spec::runtime::Spec>(whole, "/process", &crate::config::schema::CONFIG).unwrap();
     }
 
     #[test]

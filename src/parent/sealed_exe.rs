@@ -1,13 +1,13 @@
 //! The program enters a container only from a file that cannot be written: /proc/<pid>/exe of a process in a container
 //! leads to the runtime on the host, and overwriting it there would be root on the next start (CVE-2019-5736).
 //!
-//! The program executes itself from a detached read-only clone of its own mount, or, where that is refused, from a
-//! sealed copy in memory.
+//! The program runs on from a detached read-only clone of its own mount, by exchanging the file beneath itself. Where that is
+//! refused it executes itself from the clone, or, where that is refused, from a sealed copy in memory.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +20,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::geteuid;
 
 use crate::error::{Context as _, Result};
+use crate::sys::exe_file::exchange;
 use crate::sys::mount::{Attributes, attr, clone_tree, set_attributes};
 use crate::sys::process::execute;
 use crate::timing;
@@ -29,7 +30,8 @@ static SEALED: AtomicBool = AtomicBool::new(false);
 
 const SELF: &str = "/proc/self/exe";
 
-/// Makes sure that this program cannot be written; returns when it cannot, having executed itself once if need be.
+/// Makes sure that this program cannot be written; returns when it cannot, having executed itself once if there is no other
+/// way. There must be one thread.
 pub fn ensure_sealed() -> Result<()> {
     let began = timing::is_asked().then(timing::now);
     if SEALED.load(Ordering::Relaxed) || is_sealed()? {
@@ -37,7 +39,14 @@ pub fn ensure_sealed() -> Result<()> {
         return Ok(());
     }
     let sealed = match read_only_clone() {
-        Ok(clone) => clone,
+        Ok(clone) => match run_from(&clone) {
+            Ok(()) => {
+                SEALED.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            // A kernel without checkpoint and restore, or a security module.
+            Err(_) => clone,
+        },
         // No CAP_SYS_ADMIN, or a seccomp profile around the runtime itself.
         Err(_) => sealed_copy().context("copy the program to memory")?,
     };
@@ -92,6 +101,15 @@ fn read_only_clone() -> Result<OwnedFd, Errno> {
     Ok(clone)
 }
 
+/// Executing the program once more would be a second start of a process: a tenth of a container's.
+fn run_from(clone: &OwnedFd) -> io::Result<()> {
+    let file = File::open(format!("/proc/self/fd/{}", clone.as_raw_fd()))?;
+    // More than 52 numbers can be.
+    let mut stat = [0; 2048];
+    let length = File::open("/proc/self/stat")?.read(&mut stat)?;
+    Ok(exchange(file.as_fd(), &String::from_utf8_lossy(&stat[..length]))?)
+}
+
 fn sealed_copy() -> io::Result<OwnedFd> {
     let memory = memfd_create(c"tare", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
     let mut copy = File::from(memory);
@@ -118,7 +136,6 @@ mod tests {
             println!("skipped: open_tree is not permitted here");
             return;
         };
-        use std::os::fd::AsRawFd as _;
         let path = format!("/proc/self/fd/{}", clone.as_raw_fd());
         let error = File::options().write(true).open(path).unwrap_err();
         assert!(matches!(error.raw_os_error(), Some(libc::EROFS | libc::ETXTBSY)), "{error}");

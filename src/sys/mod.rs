@@ -3,6 +3,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod exe_file;
 pub mod fd;
 pub mod mount;
 pub mod network;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
@@ -24,19 +25,25 @@ fn cve_2019_5736_the_runtime_cannot_be_written_from_inside() {
     create.args(original.get_args());
     c.save();
     c.finish(&mut create).ok();
-    let held = File::options()
-        .read(true)
-        .custom_flags(nix::libc::O_PATH)
-        .open(format!("/proc/{}/exe", c.pid()))
-        .expect("hold the file that init runs");
+    // What init runs, and each file that is a part of its memory.
+    let init = PathBuf::from(format!("/proc/{}", c.pid()));
+    let mapped = fs::read_dir(init.join("map_files")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let hold = |path: PathBuf| {
+        // An ordinary user may not even open what is mapped.
+        let held = File::options().read(true).custom_flags(nix::libc::O_PATH).open(&path);
+        held.map_err(|error| assert!(path.parent() != Some(&init), "{path:?}: {error}")).ok().map(|held| (path, held))
+    };
+    let held: Vec<_> = mapped.chain([init.join("exe")]).filter_map(hold).collect();
     c.delete_force().ok();
-    let path = format!("/proc/self/fd/{}", held.as_raw_fd());
-    // A read-only mount cannot be opened for it; a sealed copy, which an ordinary user gets, not be written.
-    let error = File::options().write(true).open(&path).and_then(|mut file| file.write_all(b"#!/bin/sh\n"));
-    let errno = error.expect_err("the runtime's file was written").raw_os_error();
-    assert!(matches!(errno, Some(nix::libc::EROFS | nix::libc::EPERM)), "{errno:?}");
-    let cut = File::options().write(true).truncate(true).open(&path);
-    assert!(cut.is_err(), "the runtime's file was cut");
+    for (name, held) in held {
+        let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+        // A read-only mount cannot be opened for it; a sealed copy, which an ordinary user gets, not be written.
+        let error = File::options().write(true).open(&path).and_then(|mut file| file.write_all(b"#!/bin/sh\n"));
+        let errno = error.expect_err("the runtime's file was written").raw_os_error();
+        assert!(matches!(errno, Some(nix::libc::EROFS | nix::libc::EPERM)), "{name:?}: {errno:?}");
+        let cut = File::options().write(true).truncate(true).open(&path);
+        assert!(cut.is_err(), "the runtime's file was cut by {name:?}");
+    }
 }
 
 /// An ordinary user's runtime is root's file: nobody in the container is root to it.
