@@ -73,8 +73,12 @@ pub fn make(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
         return Ok(());
     }
     make_default(spec, rootfs)?;
+    let ptmx = Path::new("/dev/ptmx");
     for (index, device) in configured(spec).enumerate() {
         let path = clean(device.path());
+        if path == ptmx {
+            continue; // made below, for everybody
+        }
         make_node(configured_node(device, &path), rootfs)
             .with_context(|| format!("linux.devices[{index}] ({})", device.path().display()))?;
     }
@@ -82,7 +86,6 @@ pub fn make(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
         rootfs.symlink(Path::new(path), target).context("default devices")?;
     }
     // The multiplexer is the one of the container's own devpts, whatever the image brought.
-    let ptmx = Path::new("/dev/ptmx");
     rootfs.remove_file(ptmx).and_then(|()| rootfs.symlink(ptmx, "pts/ptmx")).context("default devices")
 }
 

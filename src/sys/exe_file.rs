@@ -54,9 +54,8 @@ pub fn exchange(file: BorrowedFd<'_>, stat: &str) -> nix::Result<()> {
 /// The program headers, and what is added to their addresses; none if a dynamic linker has mapped more than they tell of.
 fn segments() -> Option<(&'static [libc::Elf64_Phdr], usize)> {
     // SAFETY: getauxval(3) has no conditions.
-    let (headers, count, size) = unsafe {
-        (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM), libc::getauxval(libc::AT_PHENT))
-    };
+    let (headers, count, size) =
+        unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM), libc::getauxval(libc::AT_PHENT)) };
     if headers == 0 || size as usize != mem::size_of::<libc::Elf64_Phdr>() {
         return None;
     }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::cgroup_tree::has_v1;
 use crate::container::Container;
+use crate::linux::uid_mappings::mapped;
 use crate::runtime::{need_root, skip};
 
 #[test]
@@ -36,6 +37,16 @@ fn the_umask_of_the_caller_does_not_narrow_the_mode() {
     command.args(["-c", "umask 077; exec \"$@\"", "sh"]).stdin(std::process::Stdio::null());
     c.append_run(&mut command);
     c.finish(&mut command).ok().prints("666\n666\n");
+}
+
+/// Where devices cannot be made, a lent one would be a mount in the link's place.
+#[test]
+fn the_multiplexer_is_the_containers_own_whatever_is_configured() {
+    let script = "readlink /dev/ptmx";
+    for mut c in [Container::sh(script), mapped(script)] {
+        c.config["linux"]["devices"] = json!([{ "path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2 }]);
+        c.run().ok().prints("pts/ptmx\n").silent();
+    }
 }
 
 #[test]
