@@ -77,7 +77,7 @@ const TABLE: &[Entry] = &[
     Entry("rnodev", true, Set(attr::NODEV)),
     Entry("rnodiratime", true, Set(attr::NODIRATIME)),
     Entry("rnoexec", true, Set(attr::NOEXEC)),
-    Entry("rnorelatime", true, Atime(attr::STRICTATIME)),
+    Entry("rnorelatime", true, Unchosen(0)),
     Entry("rnostrictatime", true, Atime(0)),
     Entry("rnosuid", true, Set(attr::NOSUID)),
     Entry("rnosymfollow", true, Set(attr::NOSYMFOLLOW)),

@@ -62,12 +62,17 @@ fn per_second(quota: u64, period: u64) -> u64 {
 
 struct Properties {
     all: Vec<(String, Value)>,
-    version: Option<Version>,
+    /// The cgroup is to be idle, and systemd has a word for it.
+    idle: bool,
 }
 
 /// The properties of a running unit.
 pub(super) fn of(resources: &LinuxResources, version: Option<Version>) -> Result<Vec<(String, Value)>> {
-    let mut properties = Properties { all: Vec::new(), version };
+    let idle = version >= Some(Version::IDLE) && is_idle(resources);
+    let mut properties = Properties { all: Vec::new(), idle };
+    if idle {
+        properties.number("CPUWeight", 0);
+    }
     properties.memory(resources)?;
     properties.cpu(resources)?;
     if let Some(pids) = resources.pids() {
@@ -83,6 +88,11 @@ pub(super) fn of(resources: &LinuxResources, version: Option<Version>) -> Result
         properties.unified(key, value.trim()).with_context(|| format!("linux.resources.unified[{key:?}]"))?;
     }
     Ok(properties.all)
+}
+
+fn is_idle(resources: &LinuxResources) -> bool {
+    let unified = || resources.unified().as_ref().and_then(|unified| unified.get("cpu.idle"));
+    resources.cpu().as_ref().and_then(LinuxCpu::idle) == Some(1) || unified().is_some_and(|value| value.trim() == "1")
 }
 
 const OOM_GROUP: &str = "memory.oom.group";
@@ -130,12 +140,19 @@ impl Properties {
         Ok(())
     }
 
+    /// Idle is a weight of 0 for systemd, and so excludes all others.
+    fn weight(&mut self, weight: u64) {
+        if self.idle {
+            log::warn!("linux.resources: unable to apply both a CPU weight and cpu.idle with systemd: it is idle");
+        } else {
+            self.number("CPUWeight", weight);
+        }
+    }
+
     fn cpu(&mut self, resources: &LinuxResources) -> Result<()> {
         let Some(cpu) = resources.cpu() else { return Ok(()) };
-        if cpu.idle() == Some(1) && self.version >= Some(Version::IDLE) {
-            self.number("CPUWeight", 0);
-        } else if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-            self.number("CPUWeight", weight(shares));
+        if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
+            self.weight(weight(shares));
         }
         self.quota(cpu.quota().filter(|quota| *quota != 0), period(cpu));
         for (name, property, list) in [("AllowedCPUs", "cpus", cpu.cpus()), ("AllowedMemoryNodes", "mems", cpu.mems())]
@@ -164,8 +181,8 @@ impl Properties {
             if value == "max" { Ok(INFINITY) } else { value.parse().with_context(|| format!("{value:?} is no number")) }
         };
         match key {
-            "cpu.idle" if value == "1" && self.version >= Some(Version::IDLE) => self.number("CPUWeight", 0),
-            "cpu.weight" => self.number("CPUWeight", number(value)?),
+            "cpu.idle" if self.idle => {}
+            "cpu.weight" => self.weight(number(value)?),
             "cpu.max" => {
                 let mut words = value.split_whitespace();
                 let quota = words.next().context("it is empty")?;
@@ -225,6 +242,8 @@ mod tests {
             (r#"{"pids":{"limit":-1}}"#, &[("TasksMax", INFINITY)]),
             (r#"{"cpu":{"shares":1024}}"#, &[("CPUWeight", 100)]),
             (r#"{"cpu":{"shares":1024,"idle":1}}"#, &[("CPUWeight", 0)]),
+            (r#"{"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#, &[("CPUWeight", 0)]),
+            (r#"{"unified":{"cpu.idle":"0","cpu.weight":"8"}}"#, &[("CPUWeight", 8)]),
             (r#"{"cpu":{"quota":-1}}"#, &[("CPUQuotaPerSecUSec", INFINITY)]),
             (
                 r#"{"cpu":{"quota":5000,"period":20000}}"#,
