@@ -23,7 +23,7 @@ pub fn run(root: &Path, args: &cli::Update) -> Result<()> {
     }
     let old = serde_json::to_value(&record.resources).context("state.json: resources")?;
     let mut new = old.clone();
-    merge(&mut new, &lift_swap(asked(args)?));
+    merge(&mut new, &wake_up(&old, lift_swap(asked(args)?)));
     let new: LinuxResources = serde_json::from_value(new).context("linux.resources")?;
     let rdt = intel_rdt::update(&record, args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref())?;
     let changed = cgroups::reopen(&record.cgroup)?.update(&new);
@@ -83,6 +83,21 @@ fn of_flags(args: &cli::Update) -> Result<Value> {
 fn lift_swap(mut asked: Value) -> Value {
     if asked["memory"]["limit"] == -1 && asked["memory"]["swap"].is_null() {
         asked["memory"]["swap"] = json!(-1);
+    }
+    asked
+}
+
+/// A weight is for a cgroup that is not idle: asking for one ends that, as with systemd. The kernel refuses it otherwise.
+fn wake_up(old: &Value, mut asked: Value) -> Value {
+    let asks = asked["cpu"]["shares"].as_u64() > Some(0) || !asked["unified"]["cpu.weight"].is_null();
+    let asks_for_idle = !asked["cpu"]["idle"].is_null() || !asked["unified"]["cpu.idle"].is_null();
+    if asks && !asks_for_idle {
+        if old["cpu"]["idle"] == 1 {
+            asked["cpu"]["idle"] = json!(0);
+        }
+        if old["unified"]["cpu.idle"] == "1" {
+            asked["unified"]["cpu.idle"] = json!("0");
+        }
     }
     asked
 }
@@ -150,6 +165,18 @@ mod tests {
         assert_eq!(lift_swap(memory(-1, None)), memory(-1, Some(-1)));
         assert_eq!(lift_swap(memory(-1, Some(7))), memory(-1, Some(7)));
         assert_eq!(lift_swap(memory(5, None)), memory(5, None));
+    }
+
+    #[test]
+    fn a_weight_ends_an_idle_cgroups_idleness() {
+        let idle = json!({ "cpu": { "idle": 1 }, "unified": { "cpu.idle": "1" } });
+        for asked in [json!({ "cpu": { "shares": 5 } }), json!({ "unified": { "cpu.weight": "8" } })] {
+            let awake = wake_up(&idle, asked.clone());
+            assert_eq!((&awake["cpu"]["idle"], &awake["unified"]["cpu.idle"]), (&json!(0), &json!("0")));
+            assert_eq!(wake_up(&json!({}), asked.clone())["cpu"]["idle"], Value::Null);
+        }
+        assert_eq!(wake_up(&idle, json!({ "cpu": { "shares": 5, "idle": 1 } }))["cpu"]["idle"], 1);
+        assert_eq!(wake_up(&idle, json!({ "cpu": { "period": 5 } }))["cpu"]["idle"], Value::Null);
     }
 
     #[test]

@@ -196,18 +196,25 @@ fn a_memory_limit_is_lifted_with_the_one_that_includes_swap() {
 #[test]
 fn an_idle_cgroup_wakes_up_with_its_shares() {
     only_tare!("runc 1.1 does not know --cpu-idle");
-    if !has_v1("cpu") {
-        skip!("the v1 cpu controller is not here");
-    }
+    need_root!("an ordinary user's systemd does not delegate the processors");
     let mut c = Container::sleeping();
     c.config["linux"]["resources"]["cpu"] = json!({ "shares": 100 });
     c.launch();
-    if !v1_dir(c.pid(), "cpu").join("cpu.idle").exists() {
+    let (dir, weight, of_100, of_1024) = match has_v1("cpu") {
+        true => (v1_dir(c.pid(), "cpu"), "cpu.shares", "100", "1024"),
+        false => (v2_dir(c.pid()), "cpu.weight", "17", "100"),
+    };
+    if !dir.join("cpu.idle").exists() {
         skip!("the kernel has no cpu.idle");
     }
+    let text = |file: &str| fs::read_to_string(dir.join(file)).expect("read a file of the cgroup").trim().to_owned();
     for idle in ["1", "1", "0", "1", "0"] {
-        update(&c, &["--cpu-idle", idle]).ok().silent();
-        assert_eq!(value(&c, "cpu", "cpu.idle"), idle);
+        update(&c, &["--cpu-idle", idle]).ok();
+        assert_eq!(text("cpu.idle"), idle);
     }
-    assert_eq!(value(&c, "cpu", "cpu.shares"), "100");
+    assert_eq!(text(weight), of_100);
+    update(&c, &["--cpu-idle", "1"]).ok();
+    // A weight is for who is not idle.
+    update(&c, &["--cpu-share", "1024"]).ok();
+    assert_eq!((text("cpu.idle").as_str(), text(weight).as_str()), ("0", of_1024));
 }

@@ -4,7 +4,7 @@
 use oci_spec::runtime::{LinuxCpu, LinuxResources};
 
 use super::wire::Value;
-use crate::cgroups::v2::{cpu::weight, io::io_weight, memory::swap_alone};
+use crate::cgroups::v2::{cpu::is_idle, cpu::weight, io::io_weight, memory::swap_alone};
 use crate::error::{Context as _, Result};
 use crate::linux::number_list;
 
@@ -88,11 +88,6 @@ pub(super) fn of(resources: &LinuxResources, version: Option<Version>) -> Result
         properties.unified(key, value.trim()).with_context(|| format!("linux.resources.unified[{key:?}]"))?;
     }
     Ok(properties.all)
-}
-
-fn is_idle(resources: &LinuxResources) -> bool {
-    let unified = || resources.unified().as_ref().and_then(|unified| unified.get("cpu.idle"));
-    resources.cpu().as_ref().and_then(LinuxCpu::idle) == Some(1) || unified().is_some_and(|value| value.trim() == "1")
 }
 
 const OOM_GROUP: &str = "memory.oom.group";
@@ -181,7 +176,8 @@ impl Properties {
             if value == "max" { Ok(INFINITY) } else { value.parse().with_context(|| format!("{value:?} is no number")) }
         };
         match key {
-            "cpu.idle" if self.idle => {}
+            // Whoever writes the files warns.
+            "cpu.idle" | "cpu.weight" if self.idle => {}
             "cpu.weight" => self.weight(number(value)?),
             "cpu.max" => {
                 let mut words = value.split_whitespace();
@@ -244,6 +240,7 @@ mod tests {
             (r#"{"cpu":{"shares":1024,"idle":1}}"#, &[("CPUWeight", 0)]),
             (r#"{"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#, &[("CPUWeight", 0)]),
             (r#"{"unified":{"cpu.idle":"0","cpu.weight":"8"}}"#, &[("CPUWeight", 8)]),
+            (r#"{"cpu":{"shares":1024},"unified":{"cpu.idle":"1"}}"#, &[("CPUWeight", 0)]),
             (r#"{"cpu":{"quota":-1}}"#, &[("CPUQuotaPerSecUSec", INFINITY)]),
             (
                 r#"{"cpu":{"quota":5000,"period":20000}}"#,

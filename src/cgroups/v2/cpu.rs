@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cgroups_rs::fs::cpu::CpuController;
 use nix::errno::Errno;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxCpu, LinuxResources};
 
 use super::{explained, set as write};
 use crate::cgroups::file::converted;
@@ -24,14 +24,19 @@ pub(in crate::cgroups) fn weight(shares: u64) -> u64 {
     10f64.powf(exponent).ceil() as u64
 }
 
+/// The cgroup is to be idle: then it has no weight, and the kernel refuses one.
+pub(in crate::cgroups) fn is_idle(resources: &LinuxResources) -> bool {
+    let unified = || resources.unified().as_ref().and_then(|unified| unified.get("cpu.idle"));
+    resources.cpu().as_ref().and_then(LinuxCpu::idle) == Some(1) || unified().is_some_and(|value| value.trim() == "1")
+}
+
 pub(super) fn set(dir: &Path, resources: &LinuxResources) -> Result<()> {
     let Some(cpu) = resources.cpu() else { return Ok(()) };
     let controller = CpuController::new(dir.into(), dir.into(), true);
     if let Some(idle) = cpu.idle() {
         write(dir, "cpu.idle", &idle.to_string()).context("linux.resources.cpu.idle")?;
     }
-    // An idle group has no weight: the kernel refuses one.
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0 && cpu.idle() != Some(1)) {
+    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0 && !is_idle(resources)) {
         let result = converted(dir, controller.set_shares(weight(shares)));
         explained(dir, "cpu.weight", result).context("linux.resources.cpu.shares")?;
     }

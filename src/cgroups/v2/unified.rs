@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::LinuxResources;
 
 use super::controllers;
+use super::cpu::is_idle;
 use crate::cgroups::file;
 use crate::error::{Context, Error, Result, errno};
 
@@ -15,6 +16,10 @@ pub(super) fn set(dir: &Path, resources: &LinuxResources) -> Result<()> {
     let mut entries: Vec<_> = unified.iter().collect();
     entries.sort_unstable();
     for (key, value) in entries {
+        if key == "cpu.weight" && is_idle(resources) {
+            log::warn!("linux.resources.unified: unable to apply both cpu.idle and cpu.weight: it is idle");
+            continue;
+        }
         write(dir, key, value).with_context(|| format!("linux.resources.unified[{key:?}]"))?;
     }
     Ok(())
