@@ -21,10 +21,10 @@ pub fn run(root: &Path, args: &cli::Update) -> Result<()> {
     if container.status(&record)? == Status::Stopped {
         bail!("container not running");
     }
-    let old = serde_json::to_value(&record.resources).context("state.json: resources")?;
+    let old = to_value(&record.resources).context("state.json: resources")?;
     let mut new = old.clone();
     merge(&mut new, &wake_up(&old, lift_swap(asked(args)?)));
-    let new: LinuxResources = serde_json::from_value(new).context("linux.resources")?;
+    let new = to_resources(&new).context("linux.resources")?;
     let rdt = intel_rdt::update(&record, args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref())?;
     let changed = cgroups::reopen(&record.cgroup)?.update(&new);
     if let (Err(_), Some(rdt)) = (&changed, &rdt) {
@@ -47,9 +47,17 @@ fn asked(args: &cli::Update) -> Result<Value> {
     let asked: Value = serde_json::from_slice(&json).map_err(|error| anyhow!("--resources {path:?}: {error}"))?;
     ensure!(asked.is_object(), "--resources {path:?}: is not a JSON object");
     // The types are those of linux.resources; the text itself tells which fields are given.
-    serde_json::from_value::<LinuxResources>(asked.clone())
-        .map_err(|error| anyhow!("--resources {path:?}: {error}"))?;
+    to_resources(&asked).map_err(|error| anyhow!("--resources {path:?}: {error}"))?;
     Ok(asked)
+}
+
+/// By way of text: a second reader of all these types would make the program larger by a hundredth.
+fn to_resources(value: &Value) -> serde_json::Result<LinuxResources> {
+    serde_json::from_slice(&serde_json::to_vec(value)?)
+}
+
+fn to_value(resources: &LinuxResources) -> serde_json::Result<Value> {
+    serde_json::from_slice(&serde_json::to_vec(resources)?)
 }
 
 fn of_flags(args: &cli::Update) -> Result<Value> {
