@@ -28,6 +28,8 @@ const LONGEST: usize = (SLOT - 2) * 8;
 const SLOTS: usize = 2000;
 
 static ON: AtomicBool = AtomicBool::new(false);
+/// When the first phase began, if that was before [`start`]; 0: it did not.
+static BEGAN: AtomicU64 = AtomicU64::new(0);
 static IN_CONTAINER: AtomicBool = AtomicBool::new(false);
 static SHEET: OnceLock<Sheet> = OnceLock::new();
 
@@ -63,11 +65,18 @@ pub fn start(file: PathBuf, format: Format) -> Result<()> {
     SHEET.set(Sheet { file, format, numbers }).map_err(|_| anyhow!("--timing: was begun already"))?;
     ON.store(true, Ordering::Relaxed);
     let now = now();
-    if let Some(begin) = std::env::var(BEGIN).ok().and_then(|begin| begin.parse().ok()).filter(|begin| *begin < now) {
-        tell(begin, "seal the program");
+    let executed = std::env::var(BEGIN).ok().and_then(|begin| begin.parse().ok());
+    let began = executed.unwrap_or_else(|| BEGAN.load(Ordering::Relaxed));
+    if 0 < began && began < now {
+        tell(began, "seal the program");
     }
     tell(now, "read the arguments");
     Ok(())
+}
+
+/// The time that counts began already, at this moment.
+pub fn began(at: u64) {
+    BEGAN.store(at, Ordering::Relaxed);
 }
 
 /// Is there a report to be made? Asked before the arguments are parsed, and before anything else takes time.

@@ -42,6 +42,7 @@ pub fn ensure_sealed() -> Result<()> {
         Ok(clone) => match run_from(&clone) {
             Ok(()) => {
                 SEALED.store(true, Ordering::Relaxed);
+                began.into_iter().for_each(timing::began);
                 return Ok(());
             }
             // A kernel without checkpoint and restore, or a security module.
