@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cgroup_tree::hierarchies;
 use crate::container::Container;
-use crate::runtime::{Running, eventually, only_tare, skip};
+use crate::runtime::{Running, by_systemd, eventually, only_tare, skip};
 
 /// A container that computes, and has limits that are easily kept.
 fn busy() -> Container {
@@ -153,15 +153,20 @@ fn the_oom_killer_is_heard_of_while_the_container_goes_on() {
 #[test]
 fn the_oom_killer_is_heard_of_when_it_ends_the_container() {
     only_tare!("runc goes on until the container is deleted");
-    let mut c = Container::new();
-    c.args(&["tail", "-c", "90000000", "/dev/zero"]);
-    without_swap(&mut c);
-    c.create().ok();
-    let events = stream(&c);
-    wait_for_reports(&events, 1);
-    c.start().ok();
-    let outcome = events.wait().ok();
-    assert!(outcome.stdout.contains(&format!(r#"{{"type":"oom","id":"{}"}}"#, c.id)), "{}", outcome.stdout);
+    // systemd may take a scope away with its last process, before anybody can look at its counts.
+    let tries = if by_systemd() { 4 } else { 1 };
+    let heard = || {
+        let mut c = Container::new();
+        c.args(&["tail", "-c", "90000000", "/dev/zero"]);
+        without_swap(&mut c);
+        c.create().ok();
+        let events = stream(&c);
+        wait_for_reports(&events, 1);
+        c.start().ok();
+        let outcome = events.wait().ok();
+        outcome.stdout.contains(&format!(r#"{{"type":"oom","id":"{}"}}"#, c.id))
+    };
+    assert!((0..tries).any(|_| heard()), "no oom was reported in {tries} tries");
 }
 
 #[test]
