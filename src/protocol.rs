@@ -19,7 +19,8 @@
 //! | init   | `Failed`           | why; init is about to exit                        | cleans up and fails with it              |
 //!
 //! Init sends them in this order ([`Phase`]), `Tree` as often as there are such mounts. The parent may say `Recorded` at any
-//! time from there on, so init keeps it until it is asked for. A parent that dies is an end of file for init, and the other way round.
+//! time from there on, so init keeps it until it is asked for. A parent that dies is an end of file for init, and the other
+//! way round.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};

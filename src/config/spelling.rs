@@ -1,8 +1,8 @@
 //! Values that the library's types read differently from the specification: two flags of `process.scheduler`, and empty
 //! lists of `process.execCPUAffinity`, which stand for none. And a process without `user`, which callers of `exec` write for
 //! user 0, as runc reads it. A huge page limit's `pagesize`, because Go's parser does not tell capital letters from others,
-//! and there are configurations with it. And capabilities of a name that the library does not know, which are for a kernel newer than
-//! this program, or a typing error. Only a document that could not be read is looked at.
+//! and there are configurations with it. And capabilities of a name that the library does not know, which are for a kernel
+//! newer than this program, or a typing error. Only a document that could not be read is looked at.
 
 use oci_spec::runtime::Capability;
 use serde_json::{Map, Value};
