@@ -6,7 +6,7 @@
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,7 @@ use nix::unistd::geteuid;
 use crate::error::{Context as _, Result};
 use crate::sys::exe_file::exchange;
 use crate::sys::mount::{Attributes, attr, clone_tree, set_attributes};
+use crate::sys::proc_stat;
 use crate::sys::process::execute;
 use crate::timing;
 
@@ -105,10 +106,8 @@ fn read_only_clone() -> Result<OwnedFd, Errno> {
 /// Executing the program once more would be a second start of a process: a tenth of a container's.
 fn run_from(clone: &OwnedFd) -> io::Result<()> {
     let file = File::open(format!("/proc/self/fd/{}", clone.as_raw_fd()))?;
-    // More than 52 numbers can be.
-    let mut stat = [0; 2048];
-    let length = File::open("/proc/self/stat")?.read(&mut stat)?;
-    Ok(exchange(file.as_fd(), &String::from_utf8_lossy(&stat[..length]))?)
+    let mut buffer = [0; proc_stat::LONGEST];
+    Ok(exchange(file.as_fd(), proc_stat::read("/proc/self/stat", &mut buffer)?)?)
 }
 
 fn sealed_copy() -> io::Result<OwnedFd> {

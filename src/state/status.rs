@@ -1,9 +1,6 @@
 //! A container's status (runtime.md, "State"), from what is true now.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read as _;
-
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
@@ -12,6 +9,7 @@ use super::{Container, Record};
 use crate::cgroups;
 use crate::error::{Context as _, Result};
 use crate::sys::fd::pidfd_open;
+use crate::sys::proc_stat;
 
 /// What a container is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,24 +81,18 @@ pub fn start_time(pid: i32) -> Result<Option<u64>> {
 
 fn read_stat(pid: i32) -> Result<Option<(u8, u64)>> {
     let path = format!("/proc/{pid}/stat");
-    // Some 300 bytes, given out by one read(2): what grows a buffer for them would make six.
-    let mut stat = [0; 1024];
-    match File::open(&path).and_then(|mut file| file.read(&mut stat)) {
-        Ok(length) => Ok(parse_stat(&stat[..length])),
+    match proc_stat::read(&path, &mut [0; proc_stat::LONGEST]) {
+        Ok(stat) => Ok(parse_stat(stat)),
         // ESRCH: it ended between open and read.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {path}")),
     }
 }
 
-/// The state and the start time out of proc_pid_stat(5). The name in parentheses may hold anything, `)` too.
+/// The state and the start time.
 fn parse_stat(stat: &[u8]) -> Option<(u8, u64)> {
-    let after_name = &stat[stat.iter().rposition(|&byte| byte == b')')? + 1..];
-    let mut fields = after_name.split(|&byte| byte == b' ').filter(|field| !field.is_empty());
-    let state = *fields.next()?.first()?;
-    // The state is field 3, the start time field 22.
-    let start = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
-    Some((state, start))
+    let state = *proc_stat::field(stat, 3)?.as_bytes().first()?;
+    Some((state, proc_stat::field(stat, 22)?.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{mem, ptr, slice};
 
 use nix::errno::Errno;
 
-use super::check;
+use super::{check, proc_stat};
 
 /// struct prctl_mm_map of linux/prctl.h.
 #[repr(C)]
@@ -33,11 +33,11 @@ struct MemoryMap {
 }
 
 /// Makes this process run from `file`, which has to have the same content as the file that it runs from, and to be open for
-/// reading. `stat` is the text of /proc/self/stat. On an error the process goes on as before, parts of it from either file.
+/// reading. `stat` is what /proc/self/stat has. On an error the process goes on as before, parts of it from either file.
 ///
 /// The caller must have one thread. ENOSYS: the program is not a static one; EPERM: neither CAP_SYS_ADMIN nor
 /// CAP_CHECKPOINT_RESTORE is there; EINVAL: nor is CONFIG_CHECKPOINT_RESTORE in the kernel.
-pub fn exchange(file: BorrowedFd<'_>, stat: &str) -> nix::Result<()> {
+pub fn exchange(file: BorrowedFd<'_>, stat: &[u8]) -> nix::Result<()> {
     let (segments, bias) = segments().ok_or(Errno::ENOSYS)?;
     let map = memory_map(stat, file).ok_or(Errno::ENOSYS)?;
     for segment in segments.iter().filter(|segment| segment.p_type == libc::PT_LOAD && segment.p_filesz > 0) {
@@ -88,7 +88,8 @@ fn replace(segment: &libc::Elf64_Phdr, bias: usize, file: BorrowedFd<'_>) -> nix
     if segment.p_flags & libc::PF_X != 0 {
         protection |= libc::PROT_EXEC;
     }
-    let offset = (segment.p_offset - (segment.p_vaddr - (pages.start - bias) as u64)) as libc::off_t;
+    // A segment is as far from the begin of a page in the file as in memory (elf(5)).
+    let offset = (segment.p_offset as usize / page_size() * page_size()) as libc::off_t;
     let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
     // SAFETY: these pages are a segment of this program that nobody writes, and the file has the same content. The code that
     // runs is among it: the kernel exchanges the mapping as a whole.
@@ -109,13 +110,11 @@ fn replace_by_a_copy(place: *mut libc::c_void, length: usize) -> nix::Result<()>
     .map(drop)
 }
 
-/// Read-only again, as the C library left it: page by page, without the last one if data follows in it.
+/// Read-only again, as the C library left it: without the last page if data follows in it.
 fn protect(relro: &libc::Elf64_Phdr, bias: usize) -> nix::Result<()> {
     let begin = relro.p_vaddr as usize;
-    let mut pages = pages(begin, begin + relro.p_memsz as usize, bias);
-    if (bias + begin + relro.p_memsz as usize) < pages.end {
-        pages.end -= page_size();
-    }
+    let end = (begin + relro.p_memsz as usize) / page_size() * page_size();
+    let pages = pages(begin, end, bias);
     // SAFETY: from here on nobody writes to these pages: that is what the linker has put them together for.
     check(unsafe { libc::mprotect(pages.start as *mut _, pages.len(), libc::PROT_READ) }.into()).map(drop)
 }
@@ -125,10 +124,8 @@ fn mapped(result: *mut libc::c_void) -> nix::Result<*mut libc::c_void> {
 }
 
 /// All as it is, but for the file. None if the text is not that of /proc/self/stat.
-fn memory_map(stat: &str, file: BorrowedFd<'_>) -> Option<MemoryMap> {
-    // Field 2, the name, may have spaces and parentheses in it: numbers are counted from field 3.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse().ok();
+fn memory_map(stat: &[u8], file: BorrowedFd<'_>) -> Option<MemoryMap> {
+    let field = |number: usize| proc_stat::field(stat, number)?.parse().ok();
     Some(MemoryMap {
         start_code: field(26)?,
         end_code: field(27)?,
@@ -157,10 +154,10 @@ mod tests {
     fn the_memory_map_is_that_of_stat() {
         let numbers: Vec<_> = (3..=52).map(|number| number.to_string()).collect();
         let stat = format!("1 (a) b (c) {}", numbers.join(" "));
-        let map = memory_map(&stat, std::io::stdin().as_fd()).unwrap();
+        let map = memory_map(stat.as_bytes(), std::io::stdin().as_fd()).unwrap();
         assert_eq!((map.start_code, map.end_code, map.start_stack, map.arg_start, map.env_end), (26, 27, 28, 48, 51));
         assert_eq!((map.exe_fd, map.auxv_size), (0, 0));
-        assert_eq!(memory_map("1 (a) S 1", std::io::stdin().as_fd()), None);
+        assert_eq!(memory_map(b"1 (a) S 1", std::io::stdin().as_fd()), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod exe_file;
 pub mod fd;
 pub mod mount;
 pub mod network;
+pub mod proc_stat;
 pub mod process;
 pub mod schedule;
 pub mod seccomp;
