@@ -47,12 +47,17 @@ pub fn delete_killed(container: &Container) -> Result<()> {
     phase("delete: kill init");
     let _lock = container.lock()?;
     let Some(record) = container.load()? else { return container.remove() };
-    kill_init(&record)?;
-    remove(container, &record)
+    destroy(container, &record)
+}
+
+/// Kills init and removes the container, which the caller has locked.
+pub fn destroy(container: &Container, record: &Record) -> Result<()> {
+    kill_init(record)?;
+    remove(container, record)
 }
 
 /// Removes what a container that has ended still has: its cgroup, with whatever runs in it, and its directory.
-pub fn remove(container: &Container, record: &Record) -> Result<()> {
+fn remove(container: &Container, record: &Record) -> Result<()> {
     phase("delete: cgroup");
     let cgroup = cgroups::reopen(&record.cgroup)?;
     cgroup.kill()?;
@@ -68,7 +73,7 @@ pub fn remove(container: &Container, record: &Record) -> Result<()> {
 }
 
 /// Kills init and waits for its end.
-pub fn kill_init(record: &Record) -> Result<()> {
+fn kill_init(record: &Record) -> Result<()> {
     let Some(pidfd) = status::open_init(record)? else { return Ok(()) };
     // ESRCH: it ended on its own.
     let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);

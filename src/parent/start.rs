@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::ContainerState;
 
-use super::delete::{kill_init, remove};
+use super::delete::destroy;
 use crate::error::{Result, bail, one_line};
 use crate::hooks::{self, Point};
 use crate::state::{Container, Record, Status};
@@ -33,7 +33,7 @@ pub fn start(container: &Container, record: &Record) -> Result<()> {
 pub fn start_or_destroy(container: &Container, record: &Record) -> Result<()> {
     let started = start(container, record);
     if started.as_ref().is_err_and(|error| error.is::<hooks::Failed>())
-        && let Err(left) = kill_init(record).and_then(|()| remove(container, record))
+        && let Err(left) = destroy(container, record)
     {
         log::warn!("container {:?} is left for `delete`: {}", record.id, one_line(&left));
     }
