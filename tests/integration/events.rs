@@ -155,7 +155,8 @@ fn the_oom_killer_is_heard_of_when_it_ends_the_container() {
     only_tare!("runc goes on until the container is deleted");
     // systemd may take a scope away with its last process, before anybody can look at its counts.
     let tries = if by_systemd() { 4 } else { 1 };
-    let heard = || {
+    let mut printed = String::new();
+    let mut heard = || {
         let mut c = Container::new();
         c.args(&["tail", "-c", "90000000", "/dev/zero"]);
         without_swap(&mut c);
@@ -163,10 +164,11 @@ fn the_oom_killer_is_heard_of_when_it_ends_the_container() {
         let events = stream(&c);
         wait_for_reports(&events, 1);
         c.start().ok();
-        let outcome = events.wait().ok();
-        outcome.stdout.contains(&format!(r#"{{"type":"oom","id":"{}"}}"#, c.id))
+        printed = events.wait().ok().stdout.clone();
+        printed.contains(&format!(r#"{{"type":"oom","id":"{}"}}"#, c.id))
     };
-    assert!((0..tries).any(|_| heard()), "no oom was reported in {tries} tries");
+    let was_heard = (0..tries).any(|_| heard());
+    assert!(was_heard, "no oom was reported in {tries} tries: {printed}");
 }
 
 #[test]
