@@ -54,12 +54,17 @@ pub fn parse_process(json: &[u8]) -> Result<Process> {
     parse(json, "", &schema::PROCESS)
 }
 
+/// Gives what `update --resources` asks for the names of `linux.resources`, where its own are in other letters.
+pub fn respell_resources(asked: &mut serde_json::Value) {
+    schema::respell(asked, &schema::RESOURCES);
+}
+
 fn parse<T: DeserializeOwned>(json: &[u8], process: &str, shape: &'static schema::Shape) -> Result<T> {
     let error = match read_as(json, shape) {
         Ok(parsed) => return Ok(parsed),
         Err(error) => error,
     };
-    match spelling::for_the_library(json, process) {
+    match spelling::for_the_library(json, process, shape) {
         Some(json) => read_as(&json, shape).map_err(|error| describe(&json, &error)),
         None => Err(describe(json, &error)),
     }

@@ -8,10 +8,10 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use super::cli;
-use crate::cgroups;
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::linux::intel_rdt;
 use crate::state::{Container, Status};
+use crate::{cgroups, config};
 
 /// Changes the limits of a container. Those that are not named stay; if the kernel refuses one, all are as before.
 pub fn run(root: &Path, args: &cli::Update) -> Result<()> {
@@ -44,8 +44,9 @@ fn asked(args: &cli::Update) -> Result<Value> {
     } else {
         json = fs::read(path).with_context(|| format!("--resources: read {path:?}"))?;
     }
-    let asked: Value = serde_json::from_slice(&json).map_err(|error| anyhow!("--resources {path:?}: {error}"))?;
+    let mut asked: Value = serde_json::from_slice(&json).map_err(|error| anyhow!("--resources {path:?}: {error}"))?;
     ensure!(asked.is_object(), "--resources {path:?}: is not a JSON object");
+    config::respell_resources(&mut asked);
     // The types are those of linux.resources; the text itself tells which fields are given.
     to_resources(&asked).map_err(|error| anyhow!("--resources {path:?}: {error}"))?;
     Ok(asked)

@@ -1,6 +1,8 @@
 //! What the specification's JSON schema asks for and the library's types let pass: properties that must not be missing,
-//! which the library takes for zero, and objects that are given as lists, which its parser takes in the order of the
-//! properties. The document was read into the types already, so whatever else is wrong was found.
+//! which the library takes for zero, objects that are given as lists, which its parser takes in the order of the
+//! properties, and names in other letters: Go's parser takes `CPU` for `cpu`, there are configurations with it, and what
+//! runc would have limited must not go without. The document was read into the types already, so whatever else is wrong
+//! was found.
 //!
 //! The text is walked once more, without a copy of anything in it; `null` stands for a property that is not there, as
 //! for Go's parser.
@@ -9,11 +11,12 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 /// What a value has to be.
 pub enum Shape {
-    /// An object with these properties among others.
-    Object(&'static [Property]),
+    /// An object with properties of which something is asked, and with others.
+    Object(&'static [Property], &'static [&'static str]),
     /// An object of any names.
     Map(&'static Shape),
     /// A list.
@@ -42,86 +45,183 @@ const fn required(name: &'static str) -> Property {
     Property(name, Required, None)
 }
 
-/// Nothing beyond being an object.
-const PLAIN: Shape = Object(&[]);
+/// An object without a property that must be there.
+const fn plain(names: &'static [&'static str]) -> Shape {
+    Object(&[], names)
+}
 
 /// `config.json`.
-pub const CONFIG: Shape = Object(&[
-    required("ociVersion"),
-    optional("root", &Object(&[required("path")])),
-    optional("process", &PROCESS),
-    optional("mounts", &List(&MOUNT)),
-    optional("hooks", &Map(&List(&Object(&[required("path")])))),
-    optional("linux", &LINUX),
-]);
+pub const CONFIG: Shape = Object(
+    &[
+        required("ociVersion"),
+        optional("root", &Object(&[required("path")], &["readonly"])),
+        optional("process", &PROCESS),
+        optional("mounts", &List(&MOUNT)),
+        optional("hooks", &HOOKS),
+        optional("linux", &LINUX),
+    ],
+    &["hostname", "domainname", "annotations", "solaris", "windows", "vm", "zos"],
+);
 
-const MOUNT: Shape =
-    Object(&[required("destination"), optional("uidMappings", &MAPPINGS), optional("gidMappings", &MAPPINGS)]);
+const MOUNT: Shape = Object(
+    &[required("destination"), optional("uidMappings", &MAPPINGS), optional("gidMappings", &MAPPINGS)],
+    &["type", "source", "options"],
+);
 
-const MAPPINGS: Shape = List(&Object(&[required("containerID"), required("hostID"), required("size")]));
+const MAPPINGS: Shape = List(&Object(&[required("containerID"), required("hostID"), required("size")], &[]));
+
+const HOOKS: Shape = Object(
+    &[
+        optional("prestart", &HOOK),
+        optional("createRuntime", &HOOK),
+        optional("createContainer", &HOOK),
+        optional("startContainer", &HOOK),
+        optional("poststart", &HOOK),
+        optional("poststop", &HOOK),
+    ],
+    &[],
+);
+
+const HOOK: Shape = List(&Object(&[required("path")], &["args", "env", "timeout"]));
 
 /// `process`.
-pub const PROCESS: Shape = Object(&[
-    required("cwd"),
-    optional("consoleSize", &Object(&[required("height"), required("width")])),
-    optional("user", &PLAIN),
-    optional("capabilities", &PLAIN),
-    optional("rlimits", &List(&Object(&[required("type"), required("soft"), required("hard")]))),
-    optional("scheduler", &Object(&[required("policy")])),
-    optional("ioPriority", &Object(&[required("class")])),
-    optional("execCPUAffinity", &PLAIN),
+pub const PROCESS: Shape = Object(
+    &[
+        required("cwd"),
+        optional("consoleSize", &Object(&[required("height"), required("width")], &[])),
+        optional("user", &plain(&["uid", "gid", "umask", "additionalGids", "username"])),
+        optional("capabilities", &plain(&["bounding", "effective", "inheritable", "permitted", "ambient"])),
+        optional("rlimits", &List(&Object(&[required("type"), required("soft"), required("hard")], &[]))),
+        optional("scheduler", &SCHEDULER),
+        optional("ioPriority", &Object(&[required("class")], &["priority"])),
+        optional("execCPUAffinity", &plain(&["initial", "final"])),
+    ],
+    &["terminal", "args", "commandLine", "env", "noNewPrivileges", "apparmorProfile", "oomScoreAdj", "selinuxLabel"],
+);
+
+const SCHEDULER: Shape = Object(&[required("policy")], &["nice", "priority", "flags", "runtime", "deadline", "period"]);
+
+const LINUX: Shape = Object(
+    &[
+        optional("namespaces", &List(&Object(&[required("type")], &["path"]))),
+        optional("uidMappings", &MAPPINGS),
+        optional("gidMappings", &MAPPINGS),
+        optional("timeOffsets", &Map(&plain(&["secs", "nanosecs"]))),
+        optional("devices", &List(&DEVICE)),
+        optional("netDevices", &Map(&plain(&["name"]))),
+        optional("resources", &RESOURCES),
+        optional("intelRdt", &INTEL_RDT),
+        optional("memoryPolicy", &Object(&[required("mode")], &["nodes", "flags"])),
+        optional("personality", &Object(&[required("domain")], &["flags"])),
+        optional("seccomp", &SECCOMP),
+    ],
+    &["sysctl", "cgroupsPath", "rootfsPropagation", "maskedPaths", "readonlyPaths", "mountLabel"],
+);
+
+const DEVICE: Shape = Object(
+    &[required("type"), required("path"), Property("major", OfDevice, None), Property("minor", OfDevice, None)],
+    &["fileMode", "uid", "gid"],
+);
+
+const INTEL_RDT: Shape =
+    plain(&["closID", "schemata", "l3CacheSchema", "memBwSchema", "enableCMT", "enableMBM", "enableMonitoring"]);
+
+/// `linux.resources`.
+pub const RESOURCES: Shape = Object(
+    &[
+        optional("devices", &List(&Object(&[required("allow")], &["type", "major", "minor", "access"]))),
+        optional("memory", &MEMORY),
+        optional("cpu", &CPU),
+        optional("pids", &Object(&[required("limit")], &[])),
+        optional("blockIO", &BLOCK_IO),
+        optional("hugepageLimits", &List(&Object(&[required("pageSize"), required("limit")], &[]))),
+        optional("network", &NETWORK),
+        optional("rdma", &Map(&plain(&["hcaHandles", "hcaObjects"]))),
+    ],
+    &["unified"],
+);
+
+const MEMORY: Shape = plain(&[
+    "limit",
+    "reservation",
+    "swap",
+    "kernel",
+    "kernelTCP",
+    "swappiness",
+    "disableOOMKiller",
+    "useHierarchy",
+    "checkBeforeUpdate",
 ]);
 
-const LINUX: Shape = Object(&[
-    optional("namespaces", &List(&Object(&[required("type")]))),
-    optional("uidMappings", &MAPPINGS),
-    optional("gidMappings", &MAPPINGS),
-    optional("timeOffsets", &Map(&PLAIN)),
-    optional("devices", &List(&DEVICE)),
-    optional("netDevices", &Map(&PLAIN)),
-    optional("resources", &RESOURCES),
-    optional("intelRdt", &PLAIN),
-    optional("memoryPolicy", &Object(&[required("mode")])),
-    optional("personality", &Object(&[required("domain")])),
-    optional("seccomp", &SECCOMP),
-]);
+const CPU: Shape =
+    plain(&["shares", "quota", "burst", "period", "realtimeRuntime", "realtimePeriod", "cpus", "mems", "idle"]);
 
-const DEVICE: Shape =
-    Object(&[required("type"), required("path"), Property("major", OfDevice, None), Property("minor", OfDevice, None)]);
+const NETWORK: Shape =
+    Object(&[optional("priorities", &List(&Object(&[required("name"), required("priority")], &[])))], &["classID"]);
 
-const RESOURCES: Shape = Object(&[
-    optional("devices", &List(&Object(&[required("allow")]))),
-    optional("memory", &PLAIN),
-    optional("cpu", &PLAIN),
-    optional("pids", &Object(&[required("limit")])),
-    optional("blockIO", &BLOCK_IO),
-    optional("hugepageLimits", &List(&Object(&[required("pageSize"), required("limit")]))),
-    optional("network", &Object(&[optional("priorities", &List(&Object(&[required("name"), required("priority")])))])),
-    optional("rdma", &Map(&PLAIN)),
-]);
+const BLOCK_IO: Shape = Object(
+    &[
+        optional("weightDevice", &List(&Object(&[required("major"), required("minor")], &["weight", "leafWeight"]))),
+        optional("throttleReadBpsDevice", &THROTTLE),
+        optional("throttleWriteBpsDevice", &THROTTLE),
+        optional("throttleReadIOPSDevice", &THROTTLE),
+        optional("throttleWriteIOPSDevice", &THROTTLE),
+    ],
+    &["weight", "leafWeight"],
+);
 
-const BLOCK_IO: Shape = Object(&[
-    optional("weightDevice", &List(&Object(&[required("major"), required("minor")]))),
-    optional("throttleReadBpsDevice", &THROTTLE),
-    optional("throttleWriteBpsDevice", &THROTTLE),
-    optional("throttleReadIOPSDevice", &THROTTLE),
-    optional("throttleWriteIOPSDevice", &THROTTLE),
-]);
+const THROTTLE: Shape = List(&Object(&[required("major"), required("minor"), required("rate")], &[]));
 
-const THROTTLE: Shape = List(&Object(&[required("major"), required("minor"), required("rate")]));
+const SECCOMP: Shape = Object(
+    &[required("defaultAction"), optional("syscalls", &List(&SYSCALL))],
+    &["defaultErrnoRet", "architectures", "flags", "listenerPath", "listenerMetadata"],
+);
 
-const SECCOMP: Shape = Object(&[required("defaultAction"), optional("syscalls", &List(&SYSCALL))]);
+const SYSCALL: Shape =
+    Object(&[required("names"), required("action"), optional("args", &List(&ARGUMENT))], &["errnoRet"]);
 
-const SYSCALL: Shape = Object(&[
-    required("names"),
-    required("action"),
-    optional("args", &List(&Object(&[required("index"), required("value"), required("op")]))),
-]);
+const ARGUMENT: Shape = Object(&[required("index"), required("value"), required("op")], &["valueTwo"]);
+
+impl Shape {
+    /// The property of this object that Go's parser takes a name for: it does not tell capital letters from others.
+    fn in_other_letters(&self, name: &str) -> Option<&'static str> {
+        let Object(properties, others) = self else { return None };
+        let mut known = properties.iter().map(|property| property.0).chain(others.iter().copied());
+        known.find(|known| known.eq_ignore_ascii_case(name) && *known != name)
+    }
+}
+
+/// Gives the properties of a document whose names are in other letters, such as `CPU` or `pagesize`, their own names; true
+/// if there were any. Of two of the same name, the one that has it already counts.
+pub fn respell(value: &mut Value, shape: &'static Shape) -> bool {
+    match (value, shape) {
+        (Value::Array(items), List(shape)) => {
+            items.iter_mut().fold(false, |changed, item| respell(item, shape) | changed)
+        }
+        (Value::Object(object), Map(shape)) => {
+            object.values_mut().fold(false, |changed, value| respell(value, shape) | changed)
+        }
+        (Value::Object(object), Object(properties, _)) => {
+            let others: Vec<_> =
+                object.keys().filter_map(|name| Some((name.clone(), shape.in_other_letters(name)?))).collect();
+            for (name, known) in &others {
+                let value = object.remove(name).unwrap_or_default();
+                object.entry(*known).or_insert(value);
+            }
+            let shaped = properties.iter().filter_map(|property| Some((property.0, property.2?)));
+            shaped.fold(!others.is_empty(), |changed, (name, shape)| {
+                object.get_mut(name).is_some_and(|value| respell(value, shape)) | changed
+            })
+        }
+        _ => false,
+    }
+}
 
 /// Checks a JSON text that was found to be one.
 ///
 /// # Errors
-/// What is missing, or of another kind; the error's place is that of the value.
+/// What is missing, of another kind, or of a name in other letters ([`respell`] has an answer to that); the error's place
+/// is that of the value.
 pub fn check(json: &[u8], shape: &'static Shape) -> serde_json::Result<()> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     Walk(shape).deserialize(&mut deserializer)
@@ -164,7 +264,7 @@ impl<'de> Visitor<'de> for Walk {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
         let properties = match self.0 {
-            Object(properties) => *properties,
+            Object(properties, _) => *properties,
             Map(value) => {
                 while object.next_key::<IgnoredAny>()?.is_some() {
                     object.next_value_seed(Walk(value))?;
@@ -185,7 +285,10 @@ impl<'de> Visitor<'de> for Walk {
                         None => drop(object.next_value::<IgnoredAny>()?),
                     }
                 }
-                None => drop(object.next_value::<IgnoredAny>()?),
+                None => match self.0.in_other_letters(&name.0) {
+                    Some(known) => return Err(A::Error::custom(format_args!("{known} in other letters"))),
+                    None => drop(object.next_value::<IgnoredAny>()?),
+                },
             }
         }
         let missing = |(index, property): &(usize, &Property)| {
@@ -255,5 +358,121 @@ mod tests {
         ] {
             check(format!(r#"{{"ociVersion":"1.3.0","linux":{linux},"y":{{}}}}"#).as_bytes(), &CONFIG).unwrap();
         }
+    }
+
+    #[test]
+    fn names_in_other_letters_are_those_of_their_properties() {
+        let json = br#"{"ociVersion":"1.3.0","Hostname":"x","annotations":{"CPU":"a"},
+            "linux":{"Resources":{"CPU":{"Cpus":"0","mems":"1","MEMS":"2"},"hugepageLimits":[{"pagesize":"2MB","limit":1}]}}}"#;
+        assert!(check(json, &CONFIG).is_err());
+        let mut document: Value = serde_json::from_slice(json).unwrap();
+        assert!(respell(&mut document, &CONFIG));
+        let expected = serde_json::json!({
+            "ociVersion": "1.3.0", "hostname": "x", "annotations": { "CPU": "a" },
+            "linux": { "resources": {
+                "cpu": { "cpus": "0", "mems": "1" },
+                "hugepageLimits": [{ "pageSize": "2MB", "limit": 1 }],
+            }},
+        });
+        assert_eq!(document, expected);
+        assert!(!respell(&mut document, &CONFIG));
+        let spec: oci_spec::runtime::Spec = crate::config::parse(json, "/process", &CONFIG).unwrap();
+        assert_eq!(spec.hostname().as_deref(), Some("x"));
+    }
+
+    /// Takes nothing; only the names of the properties that a type asks for are seen.
+    struct Names<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Names<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+            Err(Self::Error::custom("no object"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            names: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Self::Error> {
+            *self.0 = names;
+            Err(Self::Error::custom("only its names"))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct
+            seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    fn names_are_those_of<T: serde::de::DeserializeOwned + fmt::Debug>(path: &[&str]) {
+        let mut shape = &CONFIG;
+        for step in path {
+            shape = match shape {
+                Object(properties, _) => properties.iter().find(|property| property.0 == *step).unwrap().2.unwrap(),
+                List(_) | Map(_) => unreachable!("was gone through"),
+            };
+            while let List(inner) | Map(inner) = shape {
+                shape = inner;
+            }
+        }
+        let Object(properties, others) = shape else { unreachable!("lists and maps were gone through") };
+        let mut ours: Vec<_> = properties.iter().map(|property| property.0).chain(others.iter().copied()).collect();
+        let mut theirs: &[&str] = &[];
+        T::deserialize(Names(&mut theirs)).unwrap_err();
+        // Where the library differs from the specification: two properties at the top, and the letters of two that are
+        // without a meaning since version 1.3.
+        let spelled = theirs.iter().map(|name| match *name {
+            "enableCmt" => "enableCMT",
+            "enableMbm" => "enableMBM",
+            name => name,
+        });
+        let mut theirs: Vec<_> = spelled.filter(|name| !path.is_empty() || !name.ends_with("Mappings")).collect();
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        assert_eq!(ours, theirs, "{path:?}");
+    }
+
+    #[test]
+    fn the_names_are_the_librarys() {
+        use oci_spec::runtime::*;
+        names_are_those_of::<Spec>(&[]);
+        names_are_those_of::<Root>(&["root"]);
+        names_are_those_of::<Mount>(&["mounts"]);
+        names_are_those_of::<LinuxIdMapping>(&["mounts", "uidMappings"]);
+        names_are_those_of::<Hooks>(&["hooks"]);
+        names_are_those_of::<Hook>(&["hooks", "poststop"]);
+        names_are_those_of::<Process>(&["process"]);
+        names_are_those_of::<Box>(&["process", "consoleSize"]);
+        names_are_those_of::<User>(&["process", "user"]);
+        names_are_those_of::<LinuxCapabilities>(&["process", "capabilities"]);
+        names_are_those_of::<PosixRlimit>(&["process", "rlimits"]);
+        names_are_those_of::<Scheduler>(&["process", "scheduler"]);
+        names_are_those_of::<LinuxIOPriority>(&["process", "ioPriority"]);
+        names_are_those_of::<ExecCPUAffinity>(&["process", "execCPUAffinity"]);
+        names_are_those_of::<Linux>(&["linux"]);
+        names_are_those_of::<LinuxNamespace>(&["linux", "namespaces"]);
+        names_are_those_of::<LinuxTimeOffset>(&["linux", "timeOffsets"]);
+        names_are_those_of::<LinuxDevice>(&["linux", "devices"]);
+        names_are_those_of::<LinuxNetDevice>(&["linux", "netDevices"]);
+        names_are_those_of::<LinuxIntelRdt>(&["linux", "intelRdt"]);
+        names_are_those_of::<LinuxMemoryPolicy>(&["linux", "memoryPolicy"]);
+        names_are_those_of::<LinuxPersonality>(&["linux", "personality"]);
+        names_are_those_of::<LinuxSeccomp>(&["linux", "seccomp"]);
+        names_are_those_of::<LinuxSyscall>(&["linux", "seccomp", "syscalls"]);
+        names_are_those_of::<LinuxSeccompArg>(&["linux", "seccomp", "syscalls", "args"]);
+        names_are_those_of::<LinuxResources>(&["linux", "resources"]);
+        names_are_those_of::<LinuxDeviceCgroup>(&["linux", "resources", "devices"]);
+        names_are_those_of::<LinuxMemory>(&["linux", "resources", "memory"]);
+        names_are_those_of::<LinuxCpu>(&["linux", "resources", "cpu"]);
+        names_are_those_of::<LinuxPids>(&["linux", "resources", "pids"]);
+        names_are_those_of::<LinuxBlockIo>(&["linux", "resources", "blockIO"]);
+        names_are_those_of::<LinuxWeightDevice>(&["linux", "resources", "blockIO", "weightDevice"]);
+        names_are_those_of::<LinuxThrottleDevice>(&["linux", "resources", "blockIO", "throttleReadBpsDevice"]);
+        names_are_those_of::<LinuxHugepageLimit>(&["linux", "resources", "hugepageLimits"]);
+        names_are_those_of::<LinuxNetwork>(&["linux", "resources", "network"]);
+        names_are_those_of::<LinuxInterfacePriority>(&["linux", "resources", "network", "priorities"]);
+        names_are_those_of::<LinuxRdma>(&["linux", "resources", "rdma"]);
     }
 }

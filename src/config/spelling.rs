@@ -1,11 +1,13 @@
 //! Values that the library's types read differently from the specification: two flags of `process.scheduler`, and empty
 //! lists of `process.execCPUAffinity`, which stand for none. And a process without `user`, which callers of `exec` write for
-//! user 0, as runc reads it. A huge page limit's `pagesize`, because Go's parser does not tell capital letters from others,
-//! and there are configurations with it. And capabilities of a name that the library does not know, which are for a kernel
-//! newer than this program, or a typing error. Only a document that could not be read is looked at.
+//! user 0, as runc reads it. Names in other letters, as the schema finds them. And capabilities of a name that the library
+//! does not know, which are for a kernel newer than this program, or a typing error. Only a document that could not be read
+//! is looked at.
 
 use oci_spec::runtime::Capability;
 use serde_json::{Map, Value};
+
+use super::schema::{self, Shape};
 
 /// What the specification says, and what the library takes for it.
 const FLAGS: &[(&str, &str)] =
@@ -13,9 +15,9 @@ const FLAGS: &[(&str, &str)] =
 
 /// The document as the library takes it; none if nothing in it is spelled differently. `process` is where in it the
 /// process is (RFC 6901).
-pub fn for_the_library(json: &[u8], process: &str) -> Option<Vec<u8>> {
+pub fn for_the_library(json: &[u8], process: &str, shape: &'static Shape) -> Option<Vec<u8>> {
     let mut document: Value = serde_json::from_slice(json).ok()?;
-    let mut changed = respell_page_sizes(&mut document);
+    let mut changed = schema::respell(&mut document, shape);
     if let Some(process) = document.pointer_mut(process) {
         changed |= respell_process(process);
         changed |= leave_out_unknown_capabilities(process);
@@ -40,19 +42,6 @@ fn respell_process(process: &mut Value) -> bool {
     if let Some(fields) = process.as_object_mut().filter(|fields| !fields.contains_key("user")) {
         fields.insert("user".to_owned(), Value::Object(Map::new()));
         changed = true;
-    }
-    changed
-}
-
-fn respell_page_sizes(document: &mut Value) -> bool {
-    let limits = document.pointer_mut("/linux/resources/hugepageLimits").and_then(Value::as_array_mut);
-    let mut changed = false;
-    for limit in limits.into_iter().flatten().filter_map(Value::as_object_mut) {
-        let other = limit.keys().find(|key| *key != "pageSize" && key.eq_ignore_ascii_case("pageSize")).cloned();
-        if let Some(size) = other.filter(|_| !limit.contains_key("pageSize")).and_then(|key| limit.remove(&key)) {
-            limit.insert("pageSize".to_owned(), size);
-            changed = true;
-        }
     }
     changed
 }
@@ -85,7 +74,8 @@ mod tests {
     fn only_the_values_of_these_properties_are_respelled() {
         let json = br#"{"process":{"env":["SCHED_FLAG_DL_OVERRUN"],"scheduler":{"flags":["SCHED_FLAG_DL_OVERRUN"]},"user":{"uid":7},
             "execCPUAffinity":{"initial":"","final":"0"}},"hostname":""}"#;
-        let found: Value = serde_json::from_slice(&for_the_library(json, "/process").unwrap()).unwrap();
+        let found: Value =
+            serde_json::from_slice(&for_the_library(json, "/process", &schema::CONFIG).unwrap()).unwrap();
         let expected = serde_json::json!({
             "process": {
                 "env": ["SCHED_FLAG_DL_OVERRUN"], "scheduler": { "flags": ["SCHED_FLAG_D_L_OVERRUN"] },
@@ -95,27 +85,20 @@ mod tests {
             "hostname": "",
         });
         assert_eq!(found, expected);
-        assert_eq!(for_the_library(br#"{"process":{"scheduler":{"flags":["x"]},"user":{}}}"#, "/process"), None);
-        assert_eq!(for_the_library(b"{", ""), None);
-    }
-
-    #[test]
-    fn a_page_size_may_have_small_letters() {
-        let json = br#"{"linux":{"resources":{"hugepageLimits":[{"pagesize":"2MB","limit":1},{"pageSize":"1GB"}]}}}"#;
-        let found: Value = serde_json::from_slice(&for_the_library(json, "/process").unwrap()).unwrap();
-        let expected = serde_json::json!([{ "pageSize": "2MB", "limit": 1 }, { "pageSize": "1GB" }]);
-        assert_eq!(found.pointer("/linux/resources/hugepageLimits"), Some(&expected));
-        let whole =
-            br#"{"ociVersion":"1.3.0","linux":{"resources":{"hugepageLimits":[{"pagesize":"2MB","limit":1}]}}}"#;
-        crate::config::parse::<oci_spec::runtime::Spec>(whole, "/process", &crate::config::schema::CONFIG).unwrap();
+        assert_eq!(
+            for_the_library(br#"{"process":{"scheduler":{"flags":["x"]},"user":{}}}"#, "/process", &schema::CONFIG),
+            None
+        );
+        assert_eq!(for_the_library(b"{", "", &schema::PROCESS), None);
     }
 
     #[test]
     fn unknown_capabilities_are_left_out_and_what_is_no_name_is_not() {
         let json = br#"{"process":{"capabilities":{"bounding":["CAP_KILL","CAP_X"],"ambient":["CAP_X"]},"user":{}}}"#;
-        let found: Value = serde_json::from_slice(&for_the_library(json, "/process").unwrap()).unwrap();
+        let found: Value =
+            serde_json::from_slice(&for_the_library(json, "/process", &schema::CONFIG).unwrap()).unwrap();
         assert_eq!(found["process"]["capabilities"], serde_json::json!({ "bounding": ["CAP_KILL"], "ambient": [] }));
-        assert_eq!(for_the_library(br#"{"capabilities":{"bounding":[7]},"user":{}}"#, ""), None);
+        assert_eq!(for_the_library(br#"{"capabilities":{"bounding":[7]},"user":{}}"#, "", &schema::PROCESS), None);
     }
 
     #[test]

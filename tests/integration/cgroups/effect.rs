@@ -130,6 +130,27 @@ fn programs_are_pinned_to_the_processors_they_are_given() {
 }
 
 #[test]
+fn limits_with_names_in_other_letters_hold_too() {
+    if !has_cpuset() {
+        skip!("an ordinary user's systemd does not delegate cpuset");
+    }
+    let allowed =
+        |c: &Container| c.call(&["exec", &c.id, "grep", "Cpus_allowed_list", "/proc/self/status"]).ok().stdout;
+    let mut c = Container::sleeping();
+    c.config["linux"].as_object_mut().expect("linux").remove("resources");
+    c.config["linux"]["Resources"] = json!({ "CPU": { "Cpus": "0" } });
+    c.launch();
+    assert_eq!(allowed(&c), "Cpus_allowed_list:\t0\n");
+    if !Path::new("/sys/devices/system/cpu/cpu1").exists() {
+        skip!("there is one processor only");
+    }
+    let resources = c.beside("resources.json");
+    fs::write(&resources, json!({ "Cpu": { "CPUS": "1" } }).to_string()).expect("write the resources");
+    c.call(&["update", "--resources", resources.to_str().expect("UTF-8"), &c.id]).ok();
+    assert_eq!(allowed(&c), "Cpus_allowed_list:\t1\n");
+}
+
+#[test]
 fn a_throttle_slows_what_reads_from_the_device() {
     need_root!("an ordinary user's systemd does not delegate I/O");
     const SIZE: u64 = 1 << 20;
