@@ -56,7 +56,7 @@ pub fn parse_process(json: &[u8]) -> Result<Process> {
 
 /// Gives what `update --resources` asks for the names of `linux.resources`, where its own are in other letters.
 pub fn respell_resources(asked: &mut serde_json::Value) {
-    schema::respell(asked, &schema::RESOURCES);
+    spelling::respell(asked, &schema::RESOURCES);
 }
 
 fn parse<T: DeserializeOwned>(json: &[u8], process: &str, shape: &'static schema::Shape) -> Result<T> {

@@ -11,7 +11,6 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
 
 /// What a value has to be.
 pub enum Shape {
@@ -24,7 +23,7 @@ pub enum Shape {
 }
 
 /// A property's name, whether it has to be there, and what it has to be beyond the library's type.
-pub struct Property(&'static str, Presence, Option<&'static Shape>);
+pub struct Property(pub &'static str, Presence, pub Option<&'static Shape>);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Presence {
@@ -184,43 +183,17 @@ const ARGUMENT: Shape = Object(&[required("index"), required("value"), required(
 
 impl Shape {
     /// The property of this object that Go's parser takes a name for: it does not tell capital letters from others.
-    fn in_other_letters(&self, name: &str) -> Option<&'static str> {
+    pub fn in_other_letters(&self, name: &str) -> Option<&'static str> {
         let Object(properties, others) = self else { return None };
         let mut known = properties.iter().map(|property| property.0).chain(others.iter().copied());
         known.find(|known| known.eq_ignore_ascii_case(name) && *known != name)
     }
 }
 
-/// Gives the properties of a document whose names are in other letters, such as `CPU` or `pagesize`, their own names; true
-/// if there were any. Of two of the same name, the one that has it already counts.
-pub fn respell(value: &mut Value, shape: &'static Shape) -> bool {
-    match (value, shape) {
-        (Value::Array(items), List(shape)) => {
-            items.iter_mut().fold(false, |changed, item| respell(item, shape) | changed)
-        }
-        (Value::Object(object), Map(shape)) => {
-            object.values_mut().fold(false, |changed, value| respell(value, shape) | changed)
-        }
-        (Value::Object(object), Object(properties, _)) => {
-            let others: Vec<_> =
-                object.keys().filter_map(|name| Some((name.clone(), shape.in_other_letters(name)?))).collect();
-            for (name, known) in &others {
-                let value = object.remove(name).unwrap_or_default();
-                object.entry(*known).or_insert(value);
-            }
-            let shaped = properties.iter().filter_map(|property| Some((property.0, property.2?)));
-            shaped.fold(!others.is_empty(), |changed, (name, shape)| {
-                object.get_mut(name).is_some_and(|value| respell(value, shape)) | changed
-            })
-        }
-        _ => false,
-    }
-}
-
 /// Checks a JSON text that was found to be one.
 ///
 /// # Errors
-/// What is missing, of another kind, or of a name in other letters ([`respell`] has an answer to that); the error's place
+/// What is missing, of another kind, or of a name in other letters ([`super::spelling`] has an answer to that); the error's place
 /// is that of the value.
 pub fn check(json: &[u8], shape: &'static Shape) -> serde_json::Result<()> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -358,26 +331,6 @@ mod tests {
         ] {
             check(format!(r#"{{"ociVersion":"1.3.0","linux":{linux},"y":{{}}}}"#).as_bytes(), &CONFIG).unwrap();
         }
-    }
-
-    #[test]
-    fn names_in_other_letters_are_those_of_their_properties() {
-        let json = br#"{"ociVersion":"1.3.0","Hostname":"x","annotations":{"CPU":"a"},
-            "linux":{"Resources":{"CPU":{"Cpus":"0","mems":"1","MEMS":"2"},"hugepageLimits":[{"pagesize":"2MB","limit":1}]}}}"#;
-        assert!(check(json, &CONFIG).is_err());
-        let mut document: Value = serde_json::from_slice(json).unwrap();
-        assert!(respell(&mut document, &CONFIG));
-        let expected = serde_json::json!({
-            "ociVersion": "1.3.0", "hostname": "x", "annotations": { "CPU": "a" },
-            "linux": { "resources": {
-                "cpu": { "cpus": "0", "mems": "1" },
-                "hugepageLimits": [{ "pageSize": "2MB", "limit": 1 }],
-            }},
-        });
-        assert_eq!(document, expected);
-        assert!(!respell(&mut document, &CONFIG));
-        let spec: oci_spec::runtime::Spec = crate::config::parse(json, "/process", &CONFIG).unwrap();
-        assert_eq!(spec.hostname().as_deref(), Some("x"));
     }
 
     /// Takes nothing; only the names of the properties that a type asks for are seen.
