@@ -1,4 +1,4 @@
-//! Finds the commit that `--version` prints, and tells the linker what to leave out.
+//! Finds the commit that `--version` prints, and tells the linker what to leave out and what belongs together.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,16 +11,20 @@ fn git(args: &[&str]) -> String {
 }
 
 /// Nobody unwinds in the release binary (panic = "abort"): the tables for it, the C library's too, would be a seventh of it.
-fn drop_unwind_tables() {
+/// And what a start needs of it lies side by side, because the kernel maps 64 KiB around each page that is touched.
+fn lay_out() {
     if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/no-unwind-tables.ld");
-        println!("cargo:rustc-link-arg-bin=tare=-Wl,--no-eh-frame-hdr,-T,{}", script.display());
-        println!("cargo:rerun-if-changed={}", script.display());
+        println!("cargo:rustc-link-arg-bin=tare=-Wl,--no-eh-frame-hdr");
+        for script in ["hack/text/no-unwind-tables.ld", "hack/text/order.ld"] {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+            println!("cargo:rustc-link-arg-bin=tare=-Wl,-T,{}", script.display());
+            println!("cargo:rerun-if-changed={}", script.display());
+        }
     }
 }
 
 fn main() {
-    drop_unwind_tables();
+    lay_out();
     let commit = git(&["describe", "--always", "--dirty", "--abbrev=12"]);
     println!("cargo:rustc-env=TARE_COMMIT={}", if commit.is_empty() { "unknown" } else { &commit });
     println!("cargo:rerun-if-changed=src");
