@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -60,7 +61,9 @@ pub fn run(root: &Path, id: &str) -> Result<()> {
 
 /// A user's name by /etc/passwd; the number where it has none. (A static program cannot use the C library's way.)
 fn user_name(uid: u32) -> String {
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    // Once for all that `list` prints.
+    static PASSWD: OnceLock<String> = OnceLock::new();
+    let passwd = PASSWD.get_or_init(|| std::fs::read_to_string("/etc/passwd").unwrap_or_default());
     let mut names = passwd.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;

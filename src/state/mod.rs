@@ -9,8 +9,8 @@ pub mod pid_file;
 pub mod record;
 pub mod status;
 
-use std::fs;
-use std::io::Write as _;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -127,12 +127,15 @@ impl Container {
 
     /// Reads the record. A container that is gone, or whose making died before its first record, has none.
     pub fn load(&self) -> Result<Option<Record>> {
-        let path = self.path.join(RECORD);
-        let json = match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            result => result.with_context(|| format!("read {path:?}"))?,
+        let path = || self.path.join(RECORD);
+        let file = match nix::fcntl::openat(&self.dir, RECORD, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(None),
+            result => File::from(result.with_context(|| format!("read {:?}", path()))?),
         };
-        serde_json::from_slice(&json).map(Some).with_context(|| format!("parse {path:?}"))
+        let mut json = Vec::with_capacity(4096);
+        // Without `take` it would ask for the size first: `list` does this a thousand times.
+        file.take(u64::MAX).read_to_end(&mut json).with_context(|| format!("read {:?}", path()))?;
+        serde_json::from_slice(&json).map(Some).with_context(|| format!("parse {:?}", path()))
     }
 
     /// Reads the record of a container that has to have one.
