@@ -120,8 +120,10 @@ class Crowd:
         for runtime in self.runtimes:
             for number in range(len([one for one in self.pids if one[0] is runtime]), size):
                 pid_file = self.scratch / "pid"
-                runtime.call("run", "--detach", "--pid-file", str(pid_file), "--bundle", self.bundle, f"crowd-{number}")
-                self.pids[runtime, f"crowd-{number}"] = int(pid_file.read_text())
+                # Of the same id they would have the same cgroup.
+                ident = f"crowd-{runtime.name}-{number}"
+                runtime.call("run", "--detach", "--pid-file", str(pid_file), "--bundle", self.bundle, ident)
+                self.pids[runtime, ident] = int(pid_file.read_text())
 
     def leave(self):
         for pid in self.pids.values():
