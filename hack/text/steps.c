@@ -14,6 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define LENGTH(array) (sizeof(array) / sizeof(*(array)))
+
 static unsigned long base, end;
 static unsigned char *seen;
 
@@ -34,7 +36,7 @@ static pid_t others[64];
 
 static void replace(pid_t old, pid_t new)
 {
-	for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+	for (size_t i = 0; i < LENGTH(others); i++) {
 		if (others[i] == old) {
 			others[i] = new;
 			return;
@@ -44,7 +46,7 @@ static void replace(pid_t old, pid_t new)
 
 static void watch(pid_t pid)
 {
-	for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+	for (size_t i = 0; i < LENGTH(others); i++) {
 		if (others[i] == pid)
 			return;
 	}
@@ -54,7 +56,7 @@ static void watch(pid_t pid)
 /* Only what has stopped can be let go, and a SIGSTOP that is still to come would stop it afterwards. */
 static void let_go(void)
 {
-	for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+	for (size_t i = 0; i < LENGTH(others); i++) {
 		int status;
 		if (!others[i] || kill(others[i], SIGSTOP) < 0)
 			continue;

@@ -127,15 +127,16 @@ impl Container {
 
     /// Reads the record. A container that is gone, or whose making died before its first record, has none.
     pub fn load(&self) -> Result<Option<Record>> {
-        let path = || self.path.join(RECORD);
-        let file = match nix::fcntl::openat(&self.dir, RECORD, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
-            Err(Errno::ENOENT) => return Ok(None),
-            result => File::from(result.with_context(|| format!("read {:?}", path()))?),
-        };
         let mut json = Vec::with_capacity(4096);
-        // Without `take` it would ask for the size first: `list` does this a thousand times.
-        file.take(u64::MAX).read_to_end(&mut json).with_context(|| format!("read {:?}", path()))?;
-        serde_json::from_slice(&json).map(Some).with_context(|| format!("parse {:?}", path()))
+        let read = nix::fcntl::openat(&self.dir, RECORD, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(std::io::Error::from)
+            // Without `take` it would ask for the size first: `list` does this a thousand times.
+            .and_then(|file| File::from(file).take(u64::MAX).read_to_end(&mut json));
+        match read {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            result => result.with_context(|| format!("read {:?}", self.path.join(RECORD)))?,
+        };
+        serde_json::from_slice(&json).map(Some).with_context(|| format!("parse {:?}", self.path.join(RECORD)))
     }
 
     /// Reads the record of a container that has to have one.
