@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::TempDir;
 use crate::container::Container;
-use crate::runtime::{Outcome, finish, is_tare, only_tare, runtime, skip};
+use crate::runtime::{Outcome, copy_program, finish, is_tare, only_tare, runtime, skip};
 
 /// The runtime with arguments only.
 fn call(args: &[&str]) -> Outcome {
@@ -164,9 +164,7 @@ fn features_are_told_to_anyone() {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|dir| dir.join(runtime())).find(|file| file.exists())
     });
-    // By a process of its own: what another test spawns meanwhile would hold a copy of ours open for writing (ETXTBSY).
-    let copied = Command::new("cp").arg(binary.expect("the runtime's binary")).arg(&reachable).status();
-    assert!(copied.expect("start cp").success(), "copy the runtime");
+    copy_program(&binary.expect("the runtime's binary"), &reachable);
     let outcome = finish(Command::new(&reachable).arg("features").uid(1000).gid(1000).env_clear(), dir.path());
     let features = outcome.ok().silent().json();
     let text_list = |value: &Value| -> Vec<String> {

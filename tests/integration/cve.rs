@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::container::Container;
 use crate::linux::uid_mappings::{call_as_ordinary_user, mapped, of_an_ordinary_user};
-use crate::runtime::{is_tare, need_root, runtime};
+use crate::runtime::{copy_program, is_tare, need_root, runtime};
 
 /// A process in the container keeps the runtime's own file by /proc/<pid>/exe, and writes to it once it runs no more.
 #[test]
@@ -19,7 +19,7 @@ fn cve_2019_5736_the_runtime_cannot_be_written_from_inside() {
     let c = Container::sleeping();
     // A copy of its own: while any process executes a file, nobody can write to it.
     let copy = c.beside("runtime");
-    fs::copy(runtime(), &copy).expect("copy the runtime");
+    copy_program(runtime(), &copy);
     let original = c.bundle_command("create", &[]);
     let mut create = Command::new(&copy);
     create.args(original.get_args());

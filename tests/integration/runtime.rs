@@ -23,6 +23,13 @@ pub fn runtime() -> &'static Path {
     })
 }
 
+/// Copies a program that is to be executed, by a process of its own: what another test spawns meanwhile would hold a file of
+/// ours open for writing (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().expect("start cp");
+    assert!(copied.success(), "copy {} to {}", from.display(), to.display());
+}
+
 /// True when the runtime under test is this package's, false for a reference such as runc.
 pub fn is_tare() -> bool {
     runtime().file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("tare"))

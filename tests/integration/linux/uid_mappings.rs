@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::is_rootless;
 use crate::container::Container;
-use crate::runtime::{Outcome, need_root, only_tare, runtime};
+use crate::runtime::{Outcome, copy_program, need_root, only_tare, runtime};
 
 /// A container whose ids 0 to 65535 are 100000 and up on the host; an ordinary user's has the mappings that it always has.
 pub fn mapped(script: &str) -> Container {
@@ -263,9 +263,9 @@ pub fn of_an_ordinary_user(c: &mut Container) {
 /// Calls the runtime as that user, who may not be able to reach the build directory, so by another name.
 pub fn call_as_ordinary_user(c: &Container, args: &[&str]) -> Outcome {
     let here = c.beside("runtime");
-    // A copy is for other filesystems only: a process that another test starts meanwhile could have it open for writing.
+    // A copy is for other filesystems only.
     if !here.exists() && fs::hard_link(runtime(), &here).is_err() {
-        fs::copy(runtime(), &here).expect("copy the runtime");
+        copy_program(runtime(), &here);
     }
     let mut command = Command::new(here);
     command.uid(1000).gid(1000).current_dir("/").stdin(Stdio::null()).env("XDG_RUNTIME_DIR", c.bundle.dir.path());

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use serde_json::json;
 
 use crate::container::Container;
-use crate::runtime::{is_tare, only_tare};
+use crate::runtime::{copy_program, is_tare, only_tare};
 
 #[test]
 fn arguments_arrive_as_they_are() {
@@ -148,7 +148,7 @@ fn a_script_whose_interpreter_is_missing_fails() {
 fn a_capability_makes_up_for_a_missing_permission() {
     let mut c = Container::new();
     let program = c.rootfs().join("true");
-    fs::copy(c.rootfs().join("bin/busybox"), &program).expect("copy");
+    copy_program(&c.rootfs().join("bin/busybox"), &program);
     fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).expect("chmod");
     c.args(&["/true"]);
     c.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
