@@ -11,6 +11,7 @@ fn counting() -> Container {
         Container::sh("i=0; while :; do i=$((i+1)); echo $i >/dev/shm/next; mv /dev/shm/next /dev/shm/count; done");
     c.config["process"]["args"][0] = "sh".into();
     c.launch();
+    count(&c); // paused before it has begun, it never would
     c
 }
 
