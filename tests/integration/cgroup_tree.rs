@@ -87,8 +87,8 @@ fn collect(dir: &Path, mark: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Empties a cgroup of the tests' own and removes it.
-pub fn kill_and_remove(dir: &Path) {
+/// Kills the processes of a cgroup of the tests' own.
+pub fn empty(dir: &Path) {
     let pids = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     for pid in pids.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
@@ -97,5 +97,4 @@ pub fn kill_and_remove(dir: &Path) {
     if freezer.exists() {
         let _ = fs::write(freezer, "THAWED");
     }
-    let _ = fs::remove_dir(dir);
 }
