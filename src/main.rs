@@ -4,6 +4,11 @@
 use std::ffi::{c_char, c_int};
 use std::io::Write as _;
 
+// Tests have more threads than one.
+#[cfg(not(test))]
+#[global_allocator]
+static HEAP: tare::sys::heap::Heap = tare::sys::heap::Heap;
+
 /// C's main: what Rust's does before it (a handler for overflowing stacks, for which it parses /proc/self/maps) costs 18
 /// system calls at each start, twice.
 #[cfg_attr(not(test), allow(unsafe_code), unsafe(no_mangle))]

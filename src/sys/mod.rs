@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod clone;
 pub mod exe_file;
 pub mod fd;
+pub mod heap;
 pub mod mount;
 pub mod network;
 pub mod proc_stat;

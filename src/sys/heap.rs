@@ -1,0 +1,204 @@
+//! The program's heap, in the place of the C library's, whose bookkeeping was a fifth of the instructions of a start.
+//!
+//! Blocks are of a few sizes, and each size has a list of those that are free: to take one and to give it back are a few
+//! instructions. Large ones are the C library's. A list's memory is never given back to the kernel: commands are short,
+//! and those that last use again what they have freed.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::ffi::c_char;
+use std::process::abort;
+use std::ptr;
+
+/// What small sizes are multiples of, and every block's alignment.
+const GRAIN: usize = 16;
+/// The largest small size. Above it, sizes are powers of two.
+const SMALL: usize = 1024;
+/// The largest block that has a list.
+const LARGEST: usize = 32 * 1024;
+/// How many sizes there are.
+const CLASSES: usize = SMALL / GRAIN + (LARGEST / SMALL).ilog2() as usize;
+/// How much memory the kernel is asked for at a time; a page of it counts when it is used.
+const CHUNK: usize = 256 * 1024;
+
+unsafe extern "C" {
+    /// sys/single_threaded.h of glibc (2.32): not zero until a second thread is made.
+    static __libc_single_threaded: c_char;
+}
+
+/// The allocator of a program of one thread; with a second one the program aborts.
+pub struct Heap;
+
+static LISTS: Shared = Shared(UnsafeCell::new(Lists::new()));
+
+struct Shared(UnsafeCell<Lists>);
+
+// SAFETY: whoever is not the only thread aborts before anything of it is touched (`lists`).
+unsafe impl Sync for Shared {}
+
+struct Lists {
+    /// Free blocks of each size.
+    free: [*mut Free; CLASSES],
+    /// Where the next new block begins.
+    next: *mut u8,
+    /// How many bytes are left there.
+    left: usize,
+}
+
+/// A free block: it holds the next one.
+struct Free(*mut Free);
+
+fn lists() -> *mut Lists {
+    // SAFETY: it is a number that only ever changes when a thread is made, by the thread that makes it.
+    if unsafe { ptr::read_volatile(&raw const __libc_single_threaded) } == 0 {
+        abort();
+    }
+    LISTS.0.get()
+}
+
+/// The list of blocks for this layout; none if it is not for a list.
+fn class(layout: Layout) -> Option<usize> {
+    match layout.size() {
+        _ if layout.align() > GRAIN => None,
+        size @ ..=SMALL => Some(size.saturating_sub(1) / GRAIN),
+        size @ ..=LARGEST => Some(SMALL / GRAIN - 1 + size.div_ceil(SMALL).next_power_of_two().ilog2() as usize),
+        _ => None,
+    }
+}
+
+/// The size of a list's blocks.
+fn size(class: usize) -> usize {
+    match class.checked_sub(SMALL / GRAIN) {
+        None => (class + 1) * GRAIN,
+        Some(above) => (SMALL * 2) << above,
+    }
+}
+
+impl Lists {
+    const fn new() -> Self {
+        Self { free: [ptr::null_mut(); _], next: ptr::null_mut(), left: 0 }
+    }
+
+    fn take(&mut self, class: usize) -> *mut u8 {
+        let free = self.free[class];
+        if !free.is_null() {
+            // SAFETY: what is in the list was given back by `give`, which has written there, and belongs to nobody.
+            self.free[class] = unsafe { (*free).0 };
+            return free.cast();
+        }
+        let size = size(class);
+        if self.left < size && !self.refill() {
+            return ptr::null_mut();
+        }
+        let block = self.next;
+        // SAFETY: the chunk has that much left.
+        self.next = unsafe { block.add(size) };
+        self.left -= size;
+        block
+    }
+
+    fn give(&mut self, block: *mut u8, class: usize) {
+        let block: *mut Free = block.cast();
+        // SAFETY: it came from `take`, which gives out nothing smaller and nothing less aligned, and nobody uses it any more.
+        unsafe { block.write(Free(self.free[class])) };
+        self.free[class] = block;
+    }
+
+    /// A new chunk; what was left of the last one is less than the largest block, and lost.
+    fn refill(&mut self) -> bool {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: new memory anywhere.
+        let chunk = unsafe { libc::mmap(ptr::null_mut(), CHUNK, protection, flags, -1, 0) };
+        if chunk == libc::MAP_FAILED {
+            return false;
+        }
+        (self.next, self.left) = (chunk.cast(), CHUNK);
+        true
+    }
+}
+
+// SAFETY: a block is as large and as aligned as its class says, which is what was asked for, and is given out again only
+// after it was given back. Which of the two heaps a block is from is told by its layout alone.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match class(layout) {
+            // SAFETY: there is one thread, and the reference ends here.
+            Some(class) => unsafe { (*lists()).take(class) },
+            // SAFETY: the caller's promises are the same.
+            None => unsafe { System.alloc(layout) },
+        }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        match class(layout) {
+            // SAFETY: there is one thread, and the reference ends here.
+            Some(class) => unsafe { (*lists()).give(block, class) },
+            // SAFETY: the caller's promises are the same.
+            None => unsafe { System.dealloc(block, layout) },
+        }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller promises that the size is a valid one with this alignment.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        match (class(layout), class(new_layout)) {
+            (None, None) => {
+                // SAFETY: the caller's promises are the same.
+                return unsafe { System.realloc(block, layout, size) };
+            }
+            (old, new) if old == new => return block,
+            _ => {}
+        }
+        // SAFETY: the caller's promises are the same, and what is copied is within both.
+        unsafe {
+            let new = self.alloc(new_layout);
+            if !new.is_null() {
+                ptr::copy_nonoverlapping(block, new, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+            new
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(size: usize) -> Layout {
+        Layout::from_size_align(size, 8).unwrap()
+    }
+
+    #[test]
+    fn a_block_that_was_given_back_is_the_next_of_its_size() {
+        let mut lists = Lists::new();
+        let (small, large) = (lists.take(0), lists.take(CLASSES - 1));
+        assert_eq!(large as usize - small as usize, GRAIN);
+        lists.give(small, 0);
+        lists.give(large, CLASSES - 1);
+        assert_eq!((lists.take(CLASSES - 1), lists.take(0)), (large, small));
+        assert_eq!(lists.take(0) as usize - large as usize, LARGEST);
+    }
+
+    #[test]
+    fn blocks_do_not_overlap() {
+        let mut lists = Lists::new();
+        let mut blocks: Vec<(usize, usize)> =
+            (0..3000).map(|n| n * 7 % CLASSES).map(|class| (lists.take(class) as usize, size(class))).collect();
+        blocks.sort_unstable();
+        assert!(blocks.is_sorted_by(|one, next| one.0 + one.1 <= next.0), "a block begins in another");
+        assert!(blocks.iter().all(|block| block.0 % GRAIN == 0));
+    }
+
+    #[test]
+    fn a_class_is_large_enough_and_no_larger() {
+        for (wanted, given) in
+            [(1, 16), (16, 16), (17, 32), (1024, 1024), (1025, 2048), (2049, 4096), (LARGEST, LARGEST)]
+        {
+            assert_eq!(class(layout(wanted)).map(size), Some(given), "{wanted}");
+        }
+        assert_eq!(class(layout(LARGEST)), Some(CLASSES - 1));
+        assert_eq!(class(layout(LARGEST + 1)), None);
+        assert_eq!(class(Layout::from_size_align(32, 32).unwrap()), None);
+    }
+}
