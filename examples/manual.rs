@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use tare::commands::cli::Cli;
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
 
 /// Each page has the name that man(1) looks for.
 fn pages(directory: &Path) -> Result<()> {
-    let command = Cli::command();
+    let command = Cli::definition();
     for subcommand in command.get_subcommands() {
         page(directory, &format!("tare-{}", subcommand.get_name()), subcommand.clone())?;
     }
@@ -37,7 +37,7 @@ fn page(directory: &Path, name: &str, command: Command) -> Result<()> {
 /// Each file has the name that its shell looks for.
 fn completions(directory: &Path) -> Result<()> {
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
-        clap_complete::generate_to(shell, &mut Cli::command(), "tare", directory)
+        clap_complete::generate_to(shell, &mut Cli::definition(), "tare", directory)
             .with_context(|| format!("write the completions for {shell}"))?;
     }
     Ok(())

@@ -2,25 +2,21 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::{ArgAction, CommandFactory as _};
+use clap::ArgAction;
 
 use super::cli::Cli;
 
-/// Whether the command is one that enters a container, by a look that costs nothing next to parsing. It is a guess: an
-/// option that is not known here may hide the command.
-pub fn enters_a_container(args: &[OsString]) -> bool {
+/// The command, by a look that costs nothing next to parsing. It is a guess: an option that is not known here may hide it.
+pub fn command(args: &[OsString]) -> Option<&str> {
     let mut args = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default());
     while let Some(arg) = args.next() {
         match arg.trim_start_matches('-') {
-            "create" | "exec" | "run" if !arg.starts_with('-') => return true,
-            "root" | "log" | "log-format" | "cgroup-manager" | "timing" | "timing-format" if arg.starts_with('-') => {
-                args.next();
-            }
-            _ if arg.starts_with('-') => {}
-            _ => return false,
+            _ if !arg.starts_with('-') => return Some(arg),
+            "root" | "log" | "log-format" | "cgroup-manager" | "timing" | "timing-format" => drop(args.next()),
+            _ => {}
         }
     }
-    false
+    None
 }
 
 /// Accepts long options with one dash, as Go's flag package does and callers of runc rely on (`-no-subreaper`).
@@ -36,7 +32,7 @@ pub fn with_two_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
     if !args[..end].iter().skip(1).any(unusual) {
         return args;
     }
-    let mut command = Cli::command();
+    let mut command = Cli::definition();
     command.build();
     let rest = args.split_off(end);
     let program = args.first().cloned();
@@ -107,12 +103,16 @@ mod tests {
 
     #[test]
     fn the_command_is_found_behind_the_flags() {
-        let enters = |line: &str| enters_a_container(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
-        assert!(enters("tare run x"));
-        assert!(enters("tare --root /x -log-format json --log=/y --debug create -b . x"));
-        assert!(!enters("tare --root run state x"));
-        assert!(!enters("tare state run"));
-        assert!(!enters("tare --version"));
+        let found = |line: &str| {
+            let args: Vec<_> = line.split(' ').map(OsString::from).collect();
+            command(&args).map(str::to_owned)
+        };
+        assert_eq!(found("tare run x").as_deref(), Some("run"));
+        let line = "tare --root /x -log-format json --log=/y --debug create -b . x";
+        assert_eq!(found(line).as_deref(), Some("create"));
+        assert_eq!(found("tare --root run state x").as_deref(), Some("state"));
+        assert_eq!(found("tare state run").as_deref(), Some("state"));
+        assert_eq!(found("tare --version"), None);
     }
 
     #[test]

@@ -1,30 +1,61 @@
 //! The command line: one definition for parsing, help, completions and manual pages.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
-use clap::{ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::error::{Error, ErrorKind};
+use clap::{ArgAction, ArgMatches, Args, FromArgMatches, ValueEnum};
 
 use super::duration;
 
-/// A low-level container runtime for OCI bundles
-#[derive(Debug, Parser)]
-#[command(name = "tare", disable_version_flag = true, args_override_self = true)]
+/// A command line that was understood.
+#[derive(Debug)]
 pub struct Cli {
-    /// Print the versions of the program and of the specification it follows
-    #[arg(long, short = 'v', action = ArgAction::SetTrue)]
-    pub version: bool,
-    #[command(flatten)]
-    #[allow(missing_docs)]
+    /// Flags that stand before the command.
     pub global: Global,
-    #[command(subcommand)]
-    #[allow(missing_docs)]
+    /// What to do.
     pub command: Option<Command>,
+}
+
+impl Cli {
+    /// The definition.
+    pub fn definition() -> clap::Command {
+        Command::all(program())
+    }
+
+    /// Understands the arguments, of which this is probably the command. To define the other commands takes as long as the
+    /// parse: they are there if something is wrong, or asked about.
+    ///
+    /// # Errors
+    /// What is wrong with the arguments, or the help that they ask for.
+    pub fn parse(args: &[OsString], command: Option<&str>) -> Result<Self, Error> {
+        let alone = command.and_then(|name| Command::only(name, program()));
+        let alone = alone.map(|definition| definition.disable_help_flag(true).disable_help_subcommand(true));
+        if let Some(Ok(cli)) = alone.map(|definition| Self::parse_by(definition, args)) {
+            return Ok(cli);
+        }
+        Self::parse_by(Self::definition(), args)
+    }
+
+    fn parse_by(definition: clap::Command, args: &[OsString]) -> Result<Self, Error> {
+        let mut matches = definition.try_get_matches_from(args)?;
+        let global = Global::from_arg_matches_mut(&mut matches)?;
+        Ok(Self { global, command: matches.remove_subcommand().map(Command::of).transpose()? })
+    }
+}
+
+/// The program without its commands.
+fn program() -> clap::Command {
+    let program = clap::Command::new("tare").disable_version_flag(true).args_override_self(true);
+    Global::augment_args(program).about("A low-level container runtime for OCI bundles")
 }
 
 /// Flags that stand before the command.
 #[derive(Debug, Args)]
 pub struct Global {
+    /// Print the versions of the program and of the specification it follows
+    #[arg(long, short = 'v', action = ArgAction::SetTrue)]
+    pub version: bool,
     /// Directory of the containers' state [default: /run/tare; $XDG_RUNTIME_DIR/tare for an ordinary user]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
@@ -96,7 +127,7 @@ pub enum Rootless {
 
 /// Defines the commands: what each is called and takes. Written out, because what is derived defines the flags of every
 /// command each time, which took longer than all that is done with `config.json`; here only those of the one that is
-/// called are (`defer`).
+/// called are (`defer`), and of the others not even the names, if they are not needed.
 macro_rules! commands {
     ($($name:literal $variant:ident($arguments:ident), $about:literal;)*) => {
         /// What to do.
@@ -105,31 +136,23 @@ macro_rules! commands {
             $(#[doc = $about] $variant(Box<$arguments>),)*
         }
 
-        impl Subcommand for Command {
-            fn augment_subcommands(command: clap::Command) -> clap::Command {
-                command$(.subcommand(clap::Command::new($name).about($about).defer(|command| $arguments::augment_args(command).about($about))))*
+        impl Command {
+            fn all(program: clap::Command) -> clap::Command {
+                program$(.subcommand(clap::Command::new($name).about($about).defer(|command| $arguments::augment_args(command).about($about))))*
             }
 
-            fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
-                Self::augment_subcommands(command)
-            }
-
-            fn has_subcommand(name: &str) -> bool {
-                [$($name),*].contains(&name)
-            }
-        }
-
-        impl FromArgMatches for Command {
-            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-                match matches.subcommand() {
-                    $(Some(($name, matches)) => $arguments::from_arg_matches(matches).map(Box::new).map(Self::$variant),)*
-                    _ => Err(clap::Error::raw(ErrorKind::MissingSubcommand, "a command is missing")),
+            fn only(name: &str, program: clap::Command) -> Option<clap::Command> {
+                match name {
+                    $($name => Some(program.subcommand(clap::Command::new($name).defer($arguments::augment_args))),)*
+                    _ => None,
                 }
             }
 
-            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-                *self = Self::from_arg_matches(matches)?;
-                Ok(())
+            fn of((name, mut matches): (String, ArgMatches)) -> Result<Self, Error> {
+                match name.as_str() {
+                    $($name => $arguments::from_arg_matches_mut(&mut matches).map(Box::new).map(Self::$variant),)*
+                    _ => Err(Error::raw(ErrorKind::InvalidSubcommand, name)),
+                }
             }
         }
     };
@@ -443,10 +466,35 @@ pub struct Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
+
+    fn parse(line: &str) -> Result<Cli, Error> {
+        let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        Cli::parse(&args, crate::commands::arguments::command(&args))
+    }
 
     #[test]
     fn the_definition_holds_together() {
-        Cli::command().debug_assert();
+        Cli::definition().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_understood_with_its_own_definition_alone() {
+        for command in Cli::definition().get_subcommands() {
+            let alone = Command::only(command.get_name(), program()).expect("a command");
+            alone.debug_assert();
+        }
+    }
+
+    #[test]
+    fn what_one_definition_does_not_know_is_asked_of_the_whole() {
+        assert!(matches!(parse("tare --root /x state y").unwrap().command, Some(Command::State(_))));
+        assert!(parse("tare").unwrap().command.is_none());
+        assert!(parse("tare -v").unwrap().global.version);
+        let kind = |line| parse(line).unwrap_err().kind();
+        assert_eq!(kind("tare stae x"), ErrorKind::InvalidSubcommand);
+        assert_eq!(kind("tare state --help"), ErrorKind::DisplayHelp);
+        assert_eq!(kind("tare help state"), ErrorKind::DisplayHelp);
+        assert_eq!(kind("tare state"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind("tare --no-such state x"), ErrorKind::UnknownArgument);
     }
 }

@@ -174,11 +174,11 @@ fn empty() -> LinuxCapabilities {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser as _;
 
     fn flags(flags: &[&str]) -> cli::Exec {
         let args = ["tare", "exec"].iter().chain(flags).chain(&["x", "sh", "-c", "true"]);
-        match cli::Cli::try_parse_from(args).unwrap().command {
+        let args: Vec<_> = args.map(std::ffi::OsString::from).collect();
+        match cli::Cli::parse(&args, Some("exec")).unwrap().command {
             Some(cli::Command::Exec(args)) => *args,
             other => panic!("{other:?}"),
         }

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
+use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, CommandFactory as _};
 
 use super::cli::Cli;
 use crate::error::{Error, Result, anyhow};
@@ -44,7 +44,7 @@ pub fn answer(args: &[OsString], error: &clap::Error) -> Result<i32> {
 }
 
 fn definition() -> Command {
-    Cli::command().help_template(PROGRAM).mut_subcommands(|command| {
+    Cli::definition().help_template(PROGRAM).mut_subcommands(|command| {
         let template = format!("NAME:\n   tare {}{COMMAND}", command.get_name());
         command.help_template(template)
     })

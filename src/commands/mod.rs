@@ -27,7 +27,6 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-use clap::Parser as _;
 use nix::unistd::{geteuid, getuid};
 
 use crate::cgroups::Kind;
@@ -41,12 +40,12 @@ use cli::{CgroupManager, Cli, Command, Global, LogFormat, Rootless, TimingFormat
 /// Runs the command that the arguments name; returns the exit status.
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
     let args: Vec<OsString> = args.collect();
-    if arguments::enters_a_container(&args) {
+    if matches!(arguments::command(&args), Some("create" | "exec" | "run")) {
         // First of all, for what comes before it is done twice. A failure is reported below, once there is a log.
         let _ = sealed_exe::ensure_sealed();
     }
     let args = arguments::with_two_dashes(args);
-    let cli = match Cli::try_parse_from(&args) {
+    let cli = match Cli::parse(&args, arguments::command(&args)) {
         Ok(cli) => cli,
         Err(error) => return help::answer(&args, &error),
     };
@@ -66,7 +65,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
 }
 
 fn run(cli: Cli) -> Result<i32> {
-    if cli.version {
+    if cli.global.version {
         return version::run().map(|()| 0);
     }
     let root = root(&cli.global);
