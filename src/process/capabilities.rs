@@ -2,11 +2,12 @@
 
 use std::str::FromStr as _;
 
-use caps::{CapSet, Capability, CapsHashSet};
+use caps::{CapSet, Capability};
+use nix::errno::Errno;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
 use crate::error::{Context as _, Result, anyhow};
-use crate::sys::process::set_capabilities;
+use crate::sys::process::{drop_from_bounding_set, is_in_bounding_set, permitted_capabilities, set_capabilities};
 
 /// What cannot be granted is warned about and left out (config.md, "Linux Process"). A name that no kernel knows is
 /// left out when config.json is read.
@@ -38,41 +39,52 @@ fn warn_of_ambient(configured: &LinuxCapabilities) {
     }
 }
 
-/// The sets, worked out and ready to be applied.
+/// The sets, worked out and ready to be applied: a bit for each capability. The library's are hash sets, and to fill those
+/// took longer than all system calls here.
 #[derive(Debug)]
 pub struct Sets {
-    bounding: CapsHashSet,
-    effective: CapsHashSet,
-    permitted: CapsHashSet,
-    inheritable: CapsHashSet,
-    ambient: CapsHashSet,
+    bounding: u64,
+    effective: u64,
+    permitted: u64,
+    inheritable: u64,
+    ambient: Vec<Capability>,
 }
 
 impl Sets {
     /// The configured sets; without the property all are empty, as the specification has no default.
     pub fn of(process: &Process) -> Self {
         let configured = process.capabilities().as_ref();
-        let set = |select: fn(&LinuxCapabilities) -> &Option<Capabilities>| -> CapsHashSet {
-            configured.and_then(|sets| select(sets).as_ref()).into_iter().flatten().filter_map(known).collect()
+        let set = |select: fn(&LinuxCapabilities) -> &Option<Capabilities>| {
+            let names = configured.and_then(|sets| select(sets).as_ref()).into_iter().flatten();
+            names.filter_map(known).fold(0, |set, capability| set | capability.bitmask())
         };
         Self {
             bounding: set(LinuxCapabilities::bounding),
             effective: set(LinuxCapabilities::effective),
             permitted: set(LinuxCapabilities::permitted),
             inheritable: set(LinuxCapabilities::inheritable),
-            ambient: set(LinuxCapabilities::ambient),
+            ambient: configured
+                .and_then(|sets| sets.ambient().as_ref())
+                .into_iter()
+                .flatten()
+                .filter_map(known)
+                .collect(),
         }
     }
 
     /// Drops what is not in the bounding set, while CAP_SETPCAP is still there, and keeps the rest over the change of
     /// user to come.
     pub fn apply_bounding(&self) -> Result<()> {
-        for capability in caps::all().difference(&self.bounding).copied() {
-            if let Err(error) = caps::drop(None, CapSet::Bounding, capability)
-                // Unknown to this kernel, or gone already from a process that may not change the set.
-                && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false)
-            {
-                return Err(failed("bounding", &error));
+        for capability in (0..64).filter(|capability| self.bounding & 1 << capability == 0) {
+            match drop_from_bounding_set(capability) {
+                Ok(()) => {}
+                Err(Errno::EINVAL) => break, // the kernel has fewer
+                // Gone already, from a process that may not change the set.
+                Err(_) if !is_in_bounding_set(capability).unwrap_or(false) => {}
+                Err(errno) => {
+                    return Err(errno)
+                        .with_context(|| format!("process.capabilities.bounding: drop number {capability}"));
+                }
             }
         }
         caps::securebits::set_keepcaps(true).map_err(|error| failed("bounding", &error))
@@ -81,11 +93,10 @@ impl Sets {
     /// Sets the rest, as the container's user. What is not permitted by now cannot be had and was warned about.
     pub fn apply(&self) -> Result<()> {
         caps::securebits::set_keepcaps(false).map_err(|error| failed("permitted", &error))?;
-        let have = caps::read(None, CapSet::Permitted).map_err(|error| failed("permitted", &error))?;
-        let available = |set: &CapsHashSet| bits(set.intersection(&have));
-        let permitted = available(&self.permitted);
+        let have = permitted_capabilities().context("process.capabilities: capget")?;
+        let permitted = self.permitted & have;
         // All three at once, which the library cannot: it would read and write all of them for each.
-        set_capabilities(available(&self.effective) & permitted, permitted, available(&self.inheritable))
+        set_capabilities(self.effective & permitted, permitted, self.inheritable & have)
             .context("process.capabilities: capset")?;
         caps::clear(None, CapSet::Ambient).map_err(|error| failed("ambient", &error))?;
         for &capability in &self.ambient {
@@ -94,10 +105,6 @@ impl Sets {
         }
         Ok(())
     }
-}
-
-fn bits<'a>(capabilities: impl Iterator<Item = &'a Capability>) -> u64 {
-    capabilities.fold(0, |bits, capability| bits | 1 << capability.index())
 }
 
 fn failed(set: &str, error: &caps::errors::CapsError) -> crate::error::Error {
@@ -131,7 +138,7 @@ mod tests {
             .build()
             .unwrap();
         let process = ProcessBuilder::default().capabilities(sets).build().unwrap();
-        assert_eq!(Sets::of(&process).bounding, HashSet::from([Capability::CAP_KILL]));
-        assert!(Sets::of(&process).inheritable.is_empty());
+        assert_eq!(Sets::of(&process).bounding, Capability::CAP_KILL.bitmask());
+        assert_eq!(Sets::of(&process).inheritable, 0);
     }
 }

@@ -36,30 +36,56 @@ pub fn join_session_keyring(name: &CStr) -> nix::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) }).map(drop)
 }
 
+/// struct __user_cap_header_struct of linux/capability.h, which libc has not.
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+
+/// Version 3, of this process.
+static OWN: CapabilityHeader = CapabilityHeader { version: 0x2008_0522, pid: 0 };
+
+/// struct __user_cap_data_struct: one for the lower and one for the upper 32 bits.
+#[repr(C)]
+#[derive(Default)]
+struct CapabilityData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
 /// Sets this process's effective, permitted and inheritable capabilities, a bit each (capset(2)).
 pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> nix::Result<()> {
-    /// struct __user_cap_header_struct of linux/capability.h: version 3, of which libc has neither, and this process.
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: libc::c_int,
-    }
-    /// struct __user_cap_data_struct: one for the lower and one for the upper 32 bits.
-    #[repr(C)]
-    struct Data {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-    let header = Header { version: 0x2008_0522, pid: 0 };
-    let half = |shift: u32| Data {
+    let half = |shift: u32| CapabilityData {
         effective: (effective >> shift) as u32,
         permitted: (permitted >> shift) as u32,
         inheritable: (inheritable >> shift) as u32,
     };
     let data = [half(0), half(32)];
     // SAFETY: both are what the kernel reads for this version: a header and two parts.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const OWN, data.as_ptr()) }).map(drop)
+}
+
+/// This process's permitted capabilities, a bit each (capget(2)).
+pub fn permitted_capabilities() -> nix::Result<u64> {
+    let mut header = CapabilityHeader { ..OWN }; // where another version is asked for, the kernel writes the one that it wants
+    let mut data = [CapabilityData::default(), CapabilityData::default()];
+    // SAFETY: both are what the kernel reads and writes for this version: a header and two parts.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    Ok(u64::from(data[1].permitted) << 32 | u64::from(data[0].permitted))
+}
+
+/// Takes the capability of this number out of this process's bounding set (PR_CAPBSET_DROP); EINVAL: the kernel knows none.
+pub fn drop_from_bounding_set(capability: u8) -> nix::Result<()> {
+    // SAFETY: the call takes a number.
+    check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability)) }.into()).map(drop)
+}
+
+/// Is the capability of this number in this process's bounding set (PR_CAPBSET_READ)?
+pub fn is_in_bounding_set(capability: u8) -> nix::Result<bool> {
+    // SAFETY: the call takes a number.
+    check(unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability)) }.into()).map(|is| is != 0)
 }
 
 /// Sets a resource limit of another process (prlimit(2)); `resource` is an RLIMIT_* number.
