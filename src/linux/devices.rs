@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, makedev, mknodat};
-use nix::unistd::{Gid, Uid, fchownat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
 use crate::error::{Context as _, Result, bail, ensure};
@@ -26,21 +26,15 @@ struct Node<'a> {
 }
 
 /// The default devices: character devices of mode 0666.
-const DEFAULT: &[(&str, u64, u64)] = &[
-    ("/dev/null", 1, 3),
-    ("/dev/zero", 1, 5),
-    ("/dev/full", 1, 7),
-    ("/dev/random", 1, 8),
-    ("/dev/urandom", 1, 9),
-    ("/dev/tty", 5, 0),
-];
+const DEFAULT: &[(&str, u64, u64)] =
+    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 const LINKS: &[(&str, &str)] = &[
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/core", "/proc/kcore"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
 ];
 
 /// Types and paths are ones that can be made.
@@ -72,32 +66,46 @@ pub fn make(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
     if mounts::is_bound(spec, Path::new("/dev")) {
         return Ok(());
     }
-    make_default(spec, rootfs)?;
-    let ptmx = Path::new("/dev/ptmx");
+    let dev = rootfs.directory(Path::new("/dev")).context("default devices")?;
+    make_default(spec, &dev)?;
     for (index, device) in configured(spec).enumerate() {
         let path = clean(device.path());
-        if path == ptmx {
+        if path.as_os_str() == "/dev/ptmx" {
             continue; // made below, for everybody
         }
-        make_node(configured_node(device, &path), rootfs)
+        let node = configured_node(device, &path);
+        rootfs
+            .parent_and_name(&path)
+            .and_then(|(parent, name)| make_node(node, &parent, name))
             .with_context(|| format!("linux.devices[{index}] ({})", device.path().display()))?;
     }
-    for (path, target) in LINKS {
-        rootfs.symlink(Path::new(path), target).context("default devices")?;
+    for (name, target) in LINKS {
+        link(&dev, name, target)?;
     }
     // The multiplexer is the one of the container's own devpts, whatever the image brought.
-    rootfs.remove_file(ptmx).and_then(|()| rootfs.symlink(ptmx, "pts/ptmx")).context("default devices")
+    match unlinkat(&dev, "ptmx", UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => link(&dev, "ptmx", "pts/ptmx"),
+        Err(errno) => Err(errno).context("default devices: remove /dev/ptmx"),
+    }
 }
 
-fn make_default(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
-    for &(path, major, minor) in DEFAULT {
-        let path = Path::new(path);
-        if configured(spec).any(|device| clean(device.path()) == path) {
+/// Makes a link in /dev; what is there already stays.
+fn link(dev: &OwnedFd, name: &str, target: &str) -> Result<()> {
+    match symlinkat(target, dev, name) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno).with_context(|| format!("default devices: link /dev/{name} to {target}")),
+    }
+}
+
+fn make_default(spec: &Spec, dev: &OwnedFd) -> Result<()> {
+    for &(name, major, minor) in DEFAULT {
+        let path = &Path::new("/dev").join(name);
+        if configured(spec).any(|device| clean(device.path()).as_os_str() == path.as_os_str()) {
             continue;
         }
         let mode = Mode::from_bits_truncate(0o666);
         let node = Node { path, kind: SFlag::S_IFCHR, device: makedev(major, minor), mode, owner: None };
-        make_node(node, rootfs).with_context(|| format!("default device {path:?}"))?;
+        make_node(node, dev, Path::new(name)).with_context(|| format!("default device {path:?}"))?;
     }
     Ok(())
 }
@@ -123,20 +131,19 @@ fn kind(device: LinuxDeviceType) -> Option<SFlag> {
     }
 }
 
-fn make_node(node: Node<'_>, rootfs: &Rootfs) -> Result<()> {
-    let (parent, name) = rootfs.parent_and_name(node.path)?;
+fn make_node(node: Node<'_>, parent: &OwnedFd, name: &Path) -> Result<()> {
     // The umask is 0 here: the mode is exactly the one that is asked for.
-    match mknodat(&parent, name, node.kind, node.mode, node.device) {
-        Err(Errno::EEXIST) => return check_existing(node, &parent, name),
+    match mknodat(parent, name, node.kind, node.mode, node.device) {
+        Err(Errno::EEXIST) => return check_existing(node, parent, name),
         // Not allowed in a user namespace, but a device of the host's can be lent.
         Err(Errno::EPERM) => {
-            return lend(node, rootfs).context("mknod is not permitted, and the host's device cannot be lent");
+            return lend(node, parent, name).context("mknod is not permitted, and the host's device cannot be lent");
         }
         result => result.context("mknod")?,
     }
     if let Some((uid, gid)) = node.owner {
         let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        fchownat(&parent, name, owner.0, owner.1, AtFlags::AT_SYMLINK_NOFOLLOW).context("chown")?;
+        fchownat(parent, name, owner.0, owner.1, AtFlags::AT_SYMLINK_NOFOLLOW).context("chown")?;
     }
     Ok(())
 }
@@ -153,14 +160,13 @@ fn check_existing(node: Node<'_>, parent: &OwnedFd, name: &Path) -> Result<()> {
 }
 
 /// Mounts the host's device of the same name, if it is the same device.
-fn lend(node: Node<'_>, rootfs: &Rootfs) -> Result<()> {
+fn lend(node: Node<'_>, parent: &OwnedFd, name: &Path) -> Result<()> {
     let host: PathBuf = node.path.to_owned();
     let mount = mounts::bind::device(&host)?;
     let found = fstat(&mount).with_context(|| format!("stat {host:?} of the host"))?;
     ensure!(found.st_rdev == node.device, "mknod is not permitted, and {host:?} of the host is another device");
-    let (parent, name) = rootfs.parent_and_name(node.path)?;
     let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let place = openat(&parent, name, flags, Mode::from_bits_truncate(0o666)).context("make a file for it")?;
+    let place = openat(parent, name, flags, Mode::from_bits_truncate(0o666)).context("make a file for it")?;
     attach(mount.as_fd(), place.as_fd()).context("attach it")
 }
 

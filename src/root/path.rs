@@ -2,15 +2,16 @@
 //! by pathrs where the kernel cannot), once, to a descriptor that all further steps act on: a link swapped in between
 //! changes nothing (CVE-2019-16884, CVE-2021-30465, CVE-2025-52565).
 
+use std::borrow::Cow;
 use std::fs::Permissions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use pathrs::RootRef;
 use pathrs::flags::OpenFlags;
 
@@ -122,7 +123,7 @@ impl Rootfs {
             let dangling = path.ancestors().find_map(|ancestor| Some((ancestor, self.dangling_target(ancestor)?)));
             let Some((link, target)) = dangling else { return Ok(path) };
             let rest = path.strip_prefix(link).unwrap_or(Path::new(""));
-            path = clean(&link.parent().unwrap_or(Path::new("/")).join(target).join(rest));
+            path = clean(&link.parent().unwrap_or(Path::new("/")).join(target).join(rest)).into_owned();
         }
         Err(Errno::ELOOP).with_context(|| format!("resolve {path:?} in the rootfs"))
     }
@@ -138,24 +139,6 @@ impl Rootfs {
         self.root().resolve(path).is_err().then_some(target)
     }
 
-    /// Makes a symbolic link at `path`; what is there already stays.
-    pub fn symlink(&self, path: &Path, target: &str) -> Result<()> {
-        let (parent, name) = self.parent_and_name(path)?;
-        match symlinkat(target, &parent, name) {
-            Err(Errno::EEXIST) => Ok(()),
-            result => result.with_context(|| format!("link {path:?} to {target:?} in the rootfs")),
-        }
-    }
-
-    /// Removes the file at `path`, if there is one.
-    pub fn remove_file(&self, path: &Path) -> Result<()> {
-        let (parent, name) = self.parent_and_name(path)?;
-        match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
-            Err(Errno::ENOENT) => Ok(()),
-            result => result.with_context(|| format!("remove {path:?} in the rootfs")),
-        }
-    }
-
     /// The directory that `path` is in, made where missing, and its last name.
     pub fn parent_and_name<'path>(&self, path: &'path Path) -> Result<(OwnedFd, &'path Path)> {
         let name = path.file_name().ok_or_else(|| anyhow!("{path:?} does not name a file"))?;
@@ -168,8 +151,13 @@ impl Rootfs {
     }
 }
 
-/// A path as the container sees it: absolute, without `.` and `..`, which cannot climb above the root.
-pub fn clean(path: &Path) -> PathBuf {
+/// A path as the container sees it: absolute, without `.` and `..`, which cannot climb above the root. What is clean already,
+/// as nearly all are, is left as it is; two clean paths are the same where their bytes are.
+pub fn clean(path: &Path) -> Cow<'_, Path> {
+    let is_clean = |rest: &[u8]| rest.split(|&byte| byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."));
+    if path.as_os_str().as_bytes().strip_prefix(b"/").is_some_and(|rest| rest.is_empty() || is_clean(rest)) {
+        return Cow::Borrowed(path);
+    }
     let mut cleaned = PathBuf::from("/");
     for component in path.components() {
         match component {
@@ -178,7 +166,7 @@ pub fn clean(path: &Path) -> PathBuf {
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
-    cleaned
+    Cow::Owned(cleaned)
 }
 
 /// Refuses a path that config.json says has to be absolute, and is not.
@@ -193,10 +181,16 @@ mod tests {
 
     #[test]
     fn dots_cannot_climb_above_the_root() {
-        for (path, cleaned) in
-            [("/a/../../b", "/b"), ("a/./b/", "/a/b"), ("../..", "/"), ("/proc//sys", "/proc/sys"), ("", "/")]
-        {
-            assert_eq!(clean(Path::new(path)), Path::new(cleaned), "{path:?}");
+        for (path, cleaned) in [
+            ("/a/../../b", "/b"),
+            ("a/./b/", "/a/b"),
+            ("../..", "/"),
+            ("/proc//sys", "/proc/sys"),
+            ("", "/"),
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+        ] {
+            assert_eq!(clean(Path::new(path)).as_os_str(), cleaned, "{path:?}");
         }
     }
 
