@@ -51,7 +51,7 @@ fn owner(spec: &Spec) -> Option<u32> {
     let may_write = |mount: &Mount| {
         let read_only = mount.options().iter().flatten().any(|option| option == "ro");
         mount.source().as_deref() == Some(Path::new("cgroup"))
-            && clean(mount.destination()) == Path::new("/sys/fs/cgroup")
+            && clean(mount.destination()).as_os_str() == "/sys/fs/cgroup"
             && !read_only
     };
     if !namespaces::is_new(spec, LinuxNamespaceType::Cgroup) || !spec.mounts().iter().flatten().any(may_write) {

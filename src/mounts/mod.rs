@@ -90,7 +90,7 @@ pub fn mount_all(spec: &Spec, around: Surroundings<'_>) -> Result<()> {
 /// The options of an entry, for now: /dev is sealed later.
 fn options_of(mount: &Mount) -> Options<'_> {
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
-    if clean(mount.destination()) == Path::new("/dev") {
+    if clean(mount.destination()).as_os_str() == "/dev" {
         options.attributes.set &= !attr::RDONLY;
         options.attributes.clear &= !attr::RDONLY;
     }
@@ -156,8 +156,11 @@ fn place(mount: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
 /// Makes /dev read-only where its mount asks for it, now that the devices are in it.
 pub fn seal_dev(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        let options = Options::parse(mount.options().as_deref().unwrap_or_default());
-        if clean(mount.destination()) != Path::new("/dev") || options.attributes.set & attr::RDONLY == 0 {
+        let is_read_only = || {
+            let options = Options::parse(mount.options().as_deref().unwrap_or_default());
+            options.attributes.set & attr::RDONLY != 0
+        };
+        if clean(mount.destination()).as_os_str() != "/dev" || !is_read_only() {
             continue;
         }
         let dev = rootfs.find(Path::new("/dev"))?.with_context(|| name(index, mount))?;
@@ -170,7 +173,7 @@ pub fn seal_dev(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
 /// Is this path of the container a bind mount of the config, and so not the runtime's to fill?
 pub fn is_bound(spec: &Spec, path: &Path) -> bool {
     let bound = |mount: &Mount| {
-        clean(mount.destination()) == path
+        clean(mount.destination()).as_os_str() == path.as_os_str()
             && is_bind(mount, &Options::parse(mount.options().as_deref().unwrap_or_default()))
     };
     spec.mounts().iter().flatten().any(bound)

@@ -125,7 +125,8 @@ fn mapped(result: *mut libc::c_void) -> nix::Result<*mut libc::c_void> {
 
 /// All as it is, but for the file. None if the text is not that of /proc/self/stat.
 fn memory_map(stat: &[u8], file: BorrowedFd<'_>) -> Option<MemoryMap> {
-    let field = |number: usize| proc_stat::field(stat, number)?.parse().ok();
+    let fields: Vec<&str> = proc_stat::fields(stat)?.collect();
+    let field = |number: usize| fields.get(number - 3)?.parse().ok();
     Some(MemoryMap {
         start_code: field(26)?,
         end_code: field(27)?,

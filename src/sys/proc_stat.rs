@@ -12,9 +12,13 @@ pub fn read<'a>(path: &str, buffer: &'a mut [u8; LONGEST]) -> io::Result<&'a [u8
     Ok(&buffer[..length])
 }
 
-/// The field of this number, from 3 on. Field 2, the name in parentheses, may hold anything, `)` and spaces too.
+/// The fields from number 3 on. Field 2, the name in parentheses, may hold anything, `)` and spaces too.
+pub fn fields(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
+    let after_name = stat[stat.iter().rposition(|&byte| byte == b')')? + 1..].trim_ascii();
+    Some(after_name.split(|&byte| byte == b' ').map_while(|field| std::str::from_utf8(field).ok()))
+}
+
+/// The field of this number, from 3 on.
 pub fn field(stat: &[u8], number: usize) -> Option<&str> {
-    let after_name = &stat[stat.iter().rposition(|&byte| byte == b')')? + 1..];
-    let mut fields = after_name.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
-    std::str::from_utf8(fields.nth(number.checked_sub(3)?)?).ok()
+    fields(stat)?.nth(number.checked_sub(3)?)
 }
