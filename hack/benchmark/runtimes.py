@@ -10,6 +10,7 @@ from pathlib import Path
 
 HACK = Path(__file__).resolve().parent.parent
 LIMIT = 60  # seconds that one command may take
+STATE = "state"  # the directory of the runtimes' --root, in the scratch directory
 DEVNULL_TO_STDIO = [
     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
     (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
@@ -65,7 +66,7 @@ def call(command, errors, environment=None):
 class Runtime:
     def __init__(self, name, path, scratch):
         self.name, self.path = name, path
-        self.root = str(scratch / f"root-{name}")
+        self.root = str(scratch / STATE / name)
         self.errors = str(scratch / f"stderr-{name}")
 
     def command(self, *args, measured_by=()):
