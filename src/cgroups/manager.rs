@@ -196,6 +196,16 @@ pub fn reopen(placement: &Placement) -> Result<Box<dyn Manager>> {
     })
 }
 
+/// Is a container frozen whose init is in this state (proc_pid_stat(5))?
+pub fn is_frozen(placement: &Placement, init: u8) -> Result<bool> {
+    // What the v1 freezer has frozen waits uninterruptibly (D), on every kernel, and all of the cgroup has to: the file need
+    // not be asked. What v2's has waits as most processes do (S).
+    if placement.paths.contains_key("freezer") && matches!(init, b'R' | b'S') {
+        return Ok(false);
+    }
+    reopen(placement)?.is_frozen()
+}
+
 /// `--cgroup-manager disabled`, or a rootless container that was allowed no cgroup.
 struct NoCgroup {
     placement: Placement,

@@ -25,7 +25,7 @@ pub use below::{Below, below};
 pub use check::check;
 pub use device_rules::deny_by_default;
 pub use layout::{Hierarchy, Layout, layout, unified};
-pub use manager::{Entry, Kind, Manager, Placement, place, reopen};
+pub use manager::{Entry, Kind, Manager, Placement, is_frozen, place, reopen};
 pub use oom::OomWatch;
 pub use stats::Stats;
 pub use wanted::Wanted;

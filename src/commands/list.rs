@@ -4,10 +4,13 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
 use super::cli::ListFormat;
 use super::state::State;
 use crate::error::{Context as _, Result};
-use crate::state::{self, Container, Record, Status};
+use crate::state::{self, Record, Status};
 
 /// Prints the containers below the root.
 pub fn run(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
@@ -15,7 +18,7 @@ pub fn run(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
     let text = if quiet {
         ids.iter().fold(String::new(), |text, id| text + id + "\n")
     } else {
-        let containers = read(root, &ids);
+        let containers = read(root, &ids)?;
         let states: Vec<State<'_>> = containers.iter().map(|(record, status)| State::of(record, *status)).collect();
         match format {
             ListFormat::Table => table(&states),
@@ -26,21 +29,20 @@ pub fn run(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
 }
 
 /// The containers that are still there when they are looked at.
-fn read(root: &Path, ids: &[String]) -> Vec<(Record, Status)> {
+fn read(root: &Path, ids: &[String]) -> Result<Vec<(Record, Status)>> {
+    if ids.is_empty() {
+        return Ok(Vec::new()); // there may be no such directory
+    }
+    let directory = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .with_context(|| format!("--root: open {root:?}"))?;
     let mut containers = Vec::with_capacity(ids.len());
     for id in ids {
-        let load = || -> Result<Option<(Record, Status)>> {
-            let container = Container::open(root, id)?;
-            let Some(record) = container.load()? else { return Ok(None) };
-            let status = container.status(&record)?;
-            Ok(Some((record, status)))
-        };
-        match load() {
+        match state::look(root, &directory, id) {
             Ok(found) => containers.extend(found),
             Err(error) => log::warn!("list: {id:?}: {}", crate::error::one_line(&error)),
         }
     }
-    containers
+    Ok(containers)
 }
 
 /// Columns as wide as their widest cell, at least twelve characters, three apart, as runc prints them.

@@ -9,15 +9,15 @@ use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, mkfifoat, read, unlinkat, write};
 
 use super::Container;
 use crate::error::{Context as _, Result, anyhow};
 use crate::hooks::Failed;
 
-const FIFO: &str = "exec.fifo";
+pub(super) const FIFO: &str = "exec.fifo";
 /// The longest reason; its text is cut to fit.
 const LONGEST: usize = 4096;
 
@@ -43,11 +43,7 @@ impl Container {
 
     /// Is init still waiting?
     pub fn is_gated(&self) -> Result<bool> {
-        match nix::sys::stat::fstatat(&self.dir, FIFO, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(errno).with_context(|| format!("stat {FIFO}")),
-        }
+        is_shut(&self.dir, Path::new(FIFO))
     }
 
     /// Opens the gate and waits until the program runs. An error is what kept init from running it: [`Failed`] if that was
@@ -76,6 +72,15 @@ impl Container {
             }
             Err(errno) => Err(errno).with_context(|| format!("read {FIFO}")),
         }
+    }
+}
+
+/// Is there a gate at this path?
+pub(super) fn is_shut(directory: &OwnedFd, path: &Path) -> Result<bool> {
+    match fstatat(directory, path, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno).with_context(|| format!("stat {}", path.display())),
     }
 }
 

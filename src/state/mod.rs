@@ -127,16 +127,7 @@ impl Container {
 
     /// Reads the record. A container that is gone, or whose making died before its first record, has none.
     pub fn load(&self) -> Result<Option<Record>> {
-        let mut json = Vec::with_capacity(4096);
-        let read = nix::fcntl::openat(&self.dir, RECORD, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(std::io::Error::from)
-            // Without `take` it would ask for the size first: `list` does this a thousand times.
-            .and_then(|file| File::from(file).take(u64::MAX).read_to_end(&mut json));
-        match read {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            result => result.with_context(|| format!("read {:?}", self.path.join(RECORD)))?,
-        };
-        serde_json::from_slice(&json).map(Some).with_context(|| format!("parse {:?}", self.path.join(RECORD)))
+        load(&self.dir, Path::new(RECORD)).with_context(|| format!("{:?}", self.path))
     }
 
     /// Reads the record of a container that has to have one.
@@ -155,6 +146,41 @@ impl Container {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             result => result.with_context(|| format!("remove {:?}", self.path)),
         }
+    }
+}
+
+/// The record and the status of a container below `root`, which is open: for a look at a thousand of them, not even their
+/// directories are opened.
+pub fn look(root: &Path, directory: &OwnedFd, id: &str) -> Result<Option<(Record, Status)>> {
+    id::check(id)?;
+    let Some(record) = load(directory, &Path::new(id).join(RECORD))? else { return Ok(None) };
+    let status = match record.init_process_pid {
+        0 => Container::open(root, id)?.status(&record)?,
+        _ => status::with_init(&record, || gate::is_shut(directory, &Path::new(id).join(gate::FIFO)))?,
+    };
+    Ok(Some((record, status)))
+}
+
+fn load(directory: &OwnedFd, path: &Path) -> Result<Option<Record>> {
+    let json = match nix::fcntl::openat(directory, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+        Err(Errno::ENOENT) => return Ok(None),
+        result => result.map_err(std::io::Error::from).and_then(|file| read(File::from(file))),
+    };
+    let json = json.with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&json).map(Some).with_context(|| format!("parse {}", path.display()))
+}
+
+/// Reads a file with as few calls as it takes: it is at its end where a read gives less than there is room for.
+fn read(mut file: File) -> std::io::Result<Vec<u8>> {
+    let mut text = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        length += file.read(&mut text[length..])?;
+        if length < text.len() {
+            text.truncate(length);
+            return Ok(text);
+        }
+        text.resize(2 * length, 0);
     }
 }
 

@@ -45,14 +45,17 @@ impl Container {
             // No lock: the maker died on the way.
             return Ok(if self.try_lock()?.is_none() { Status::Creating } else { Status::Stopped });
         }
-        if !is_alive(record.init_process_pid, record.init_process_start)? {
-            return Ok(Status::Stopped);
-        }
-        if self.is_gated()? {
-            return Ok(Status::Created);
-        }
-        Ok(if cgroups::reopen(&record.cgroup)?.is_frozen()? { Status::Paused } else { Status::Running })
+        with_init(record, || self.is_gated())
     }
+}
+
+/// The status of a container that has come to have an init.
+pub(super) fn with_init(record: &Record, is_gated: impl FnOnce() -> Result<bool>) -> Result<Status> {
+    let Some(state) = living(record.init_process_pid, record.init_process_start)? else { return Ok(Status::Stopped) };
+    if is_gated()? {
+        return Ok(Status::Created);
+    }
+    Ok(if cgroups::is_frozen(&record.cgroup, state)? { Status::Paused } else { Status::Running })
 }
 
 /// The container's init, by a pidfd: nothing that came to have its number is touched. `None`: it is gone.
@@ -69,9 +72,10 @@ pub fn open_init(record: &Record) -> Result<Option<OwnedFd>> {
     Ok((start_time(pid)? == Some(record.init_process_start)).then_some(pidfd))
 }
 
-/// Is there still a process with this id that started at this time and has not ended?
-fn is_alive(pid: i32, start: u64) -> Result<bool> {
-    Ok(read_stat(pid)?.is_some_and(|(state, at)| at == start && !matches!(state, b'Z' | b'X')))
+/// The state (proc_pid_stat(5)) of a process with this id that started at this time, if it has not ended.
+fn living(pid: i32, start: u64) -> Result<Option<u8>> {
+    let alive = |&(state, at): &(u8, u64)| at == start && !matches!(state, b'Z' | b'X');
+    Ok(read_stat(pid)?.filter(alive).map(|(state, _)| state))
 }
 
 /// When a process started, in clock ticks since boot; `None` if it is gone.
@@ -109,8 +113,8 @@ mod tests {
     fn this_process_is_alive_and_its_number_alone_is_not_enough() {
         let pid = std::process::id() as i32;
         let start = start_time(pid).unwrap().unwrap();
-        assert!(is_alive(pid, start).unwrap());
-        assert!(!is_alive(pid, start + 1).unwrap());
+        assert!(living(pid, start).unwrap().is_some());
+        assert_eq!(living(pid, start + 1).unwrap(), None);
         assert_eq!(start_time(i32::MAX).unwrap(), None);
     }
 }
