@@ -7,7 +7,7 @@ RUNTIME ?=
 
 export PREFIX DESTDIR RUNTIME
 
-.PHONY: help demo test test-vm build install bench conformance conformance-table conformance-oci conformance-runc lint deps clean
+.PHONY: help demo test test-vm build install bench bench-vm conformance conformance-table conformance-oci conformance-runc lint deps clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,10 @@ bench: ## compare with crun, runc and the kernel's own cost; a quick look: hack/
 	@hack/deps build bench
 	@hack/binary build >/dev/null
 	@hack/bench
+
+bench-vm: ## the same on cgroup v2, in a virtual machine; a quick look: hack/vm bench --rounds 3 --only a,c
+	@hack/deps build bench vm
+	@hack/vm bench
 
 conformance: ## run our own conformance suite, on any runtime: RUNTIME=runc
 	@hack/deps build
