@@ -95,7 +95,7 @@ fn comparison(rule: &Rule) -> Option<(u8, i32)> {
     let Some(minor) = rule.minor else { return Some((MAJOR, major)) };
     // A larger one would be sign-extended, or, if it is none of a device, look like another.
     let fits = major < 1 << (31 - MINOR_BITS) && minor < 1 << MINOR_BITS;
-    fits.then(|| (NUMBER, major << MINOR_BITS | minor as i32))
+    fits.then_some((NUMBER, major << MINOR_BITS | minor as i32))
 }
 
 /// A group: each of its rules is one jump to what all of them decide. For the verifier, which follows both ways from each
