@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
+use super::heap;
+
 /// Which of the two processes is running after [`fork`].
 #[derive(Debug)]
 pub enum Side {
@@ -38,7 +40,9 @@ pub fn fork(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>, sibling: boo
     // SAFETY: no stack is given and CLONE_VM is not set, so this is a fork: the child has its own copy of all memory.
     // The caller is single-threaded (documented), so no lock can be held by a thread that is missing in the child.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
-    match Errno::result(pid)? {
+    let pid = Errno::result(pid)?;
+    heap::after_fork();
+    match pid {
         0 => Ok(Side::Child),
         // SAFETY: the kernel stored a new descriptor, which nothing else owns, before it returned in the parent.
         pid => Ok(Side::Parent(pid as libc::pid_t, unsafe { OwnedFd::from_raw_fd(pidfd) })),

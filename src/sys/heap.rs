@@ -3,10 +3,14 @@
 //! Blocks are of a few sizes, and each size has a list of those that are free: to take one and to give it back are a few
 //! instructions. Large ones are the C library's. A list's memory is never given back to the kernel: commands are short,
 //! and those that last use again what they have freed.
+//!
+//! After a fork what is older stays as it is, used or not: whoever writes there first has the page copied for it. What is
+//! newer has pages of its own.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ffi::c_char;
+use std::ops::Range;
 use std::process::abort;
 use std::ptr;
 
@@ -43,14 +47,20 @@ struct Lists {
     next: *mut u8,
     /// How many bytes are left there.
     left: usize,
+    /// What was given out of that chunk before a fork.
+    old: Range<usize>,
 }
 
 /// A free block: it holds the next one.
 struct Free(*mut Free);
 
-fn lists() -> *mut Lists {
+fn is_one_thread() -> bool {
     // SAFETY: it is a number that only ever changes when a thread is made, by the thread that makes it.
-    if unsafe { ptr::read_volatile(&raw const __libc_single_threaded) } == 0 {
+    unsafe { ptr::read_volatile(&raw const __libc_single_threaded) != 0 }
+}
+
+fn lists() -> *mut Lists {
+    if !is_one_thread() {
         abort();
     }
     LISTS.0.get()
@@ -76,16 +86,31 @@ fn size(class: usize) -> usize {
 
 impl Lists {
     const fn new() -> Self {
-        Self { free: [ptr::null_mut(); _], next: ptr::null_mut(), left: 0 }
+        Self { free: [ptr::null_mut(); _], next: ptr::null_mut(), left: 0, old: 0..0 }
     }
 
     fn take(&mut self, class: usize) -> *mut u8 {
         let free = self.free[class];
-        if !free.is_null() {
-            // SAFETY: what is in the list was given back by `give`, which has written there, and belongs to nobody.
-            self.free[class] = unsafe { (*free).0 };
-            return free.cast();
+        if free.is_null() {
+            return self.take_new(class);
         }
+        // SAFETY: what is in the list was given back by `give`, which has written there, and belongs to nobody.
+        self.free[class] = unsafe { (*free).0 };
+        free.cast()
+    }
+
+    /// A block of zeroes: memory that nobody has had yet is not even looked at.
+    fn take_zeroed(&mut self, class: usize) -> *mut u8 {
+        if self.free[class].is_null() {
+            return self.take_new(class);
+        }
+        let block = self.take(class);
+        // SAFETY: a block of this class is that long.
+        unsafe { ptr::write_bytes(block, 0, size(class)) };
+        block
+    }
+
+    fn take_new(&mut self, class: usize) -> *mut u8 {
         let size = size(class);
         if self.left < size && !self.refill() {
             return ptr::null_mut();
@@ -98,10 +123,19 @@ impl Lists {
     }
 
     fn give(&mut self, block: *mut u8, class: usize) {
+        if self.old.contains(&block.addr()) {
+            return;
+        }
         let block: *mut Free = block.cast();
         // SAFETY: it came from `take`, which gives out nothing smaller and nothing less aligned, and nobody uses it any more.
         unsafe { block.write(Free(self.free[class])) };
         self.free[class] = block;
+    }
+
+    /// Leaves alone whatever was given out, or given back, until now.
+    fn keep(&mut self) {
+        self.free = [ptr::null_mut(); _];
+        self.old = (self.next.addr() + self.left).saturating_sub(CHUNK)..self.next.addr();
     }
 
     /// A new chunk; what was left of the last one is less than the largest block, and lost.
@@ -117,6 +151,15 @@ impl Lists {
     }
 }
 
+/// Has both processes of a fork leave alone the memory that they share.
+pub(super) fn after_fork() {
+    // Tests have more threads, and another heap.
+    if is_one_thread() {
+        // SAFETY: there is one thread, and the reference ends here.
+        unsafe { (*LISTS.0.get()).keep() };
+    }
+}
+
 // SAFETY: a block is as large and as aligned as its class says, which is what was asked for, and is given out again only
 // after it was given back. Which of the two heaps a block is from is told by its layout alone.
 unsafe impl GlobalAlloc for Heap {
@@ -126,6 +169,15 @@ unsafe impl GlobalAlloc for Heap {
             Some(class) => unsafe { (*lists()).take(class) },
             // SAFETY: the caller's promises are the same.
             None => unsafe { System.alloc(layout) },
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        match class(layout) {
+            // SAFETY: there is one thread, and the reference ends here.
+            Some(class) => unsafe { (*lists()).take_zeroed(class) },
+            // SAFETY: the caller's promises are the same.
+            None => unsafe { System.alloc_zeroed(layout) },
         }
     }
 
@@ -178,6 +230,37 @@ mod tests {
         lists.give(large, CLASSES - 1);
         assert_eq!((lists.take(CLASSES - 1), lists.take(0)), (large, small));
         assert_eq!(lists.take(0) as usize - large as usize, LARGEST);
+    }
+
+    #[test]
+    fn what_is_older_than_a_fork_is_not_given_out_again() {
+        let mut lists = Lists::new();
+        let (used, free) = (lists.take(3), lists.take(3));
+        lists.give(free, 3);
+        lists.keep();
+        lists.give(used, 3);
+        let new = lists.take(3);
+        assert!(new > used && new > free, "{new:?} is {used:?} or {free:?}");
+        lists.give(new, 3);
+        assert_eq!(lists.take(3), new);
+    }
+
+    #[test]
+    fn a_block_of_zeroes_is_one_when_it_was_used_before_too() {
+        let mut lists = Lists::new();
+        let blocks = [lists.take_zeroed(7), lists.take_zeroed(7)];
+        for block in blocks {
+            // SAFETY: it is a block of this class, which nobody else has.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(block, size(7)) };
+            assert_eq!(bytes, [0; 128]);
+            bytes.fill(1);
+            lists.give(block, 7);
+        }
+        for block in [lists.take_zeroed(7), lists.take_zeroed(7)] {
+            assert!(blocks.contains(&block));
+            // SAFETY: as above.
+            assert_eq!(unsafe { std::slice::from_raw_parts(block, size(7)) }, [0; 128]);
+        }
     }
 
     #[test]
