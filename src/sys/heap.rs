@@ -1,7 +1,8 @@
 //! The program's heap, in the place of the C library's, whose bookkeeping was a fifth of the instructions of a start.
 //!
 //! Blocks are of a few sizes, and each size has a list of those that are free: to take one and to give it back are a few
-//! instructions. Large ones are the C library's. A list's memory is never given back to the kernel: commands are short,
+//! instructions. Where a list is empty, a large free block is cut up: a page that was used before costs nothing, a new one
+//! two microseconds. The largest are the C library's. A list's memory is never given back to the kernel: commands are short,
 //! and those that last use again what they have freed.
 //!
 //! After a fork what is older stays as it is, used or not: whoever writes there first has the page copied for it. What is
@@ -43,12 +44,33 @@ unsafe impl Sync for Shared {}
 struct Lists {
     /// Free blocks of each size.
     free: [*mut Free; CLASSES],
-    /// Where the next new block begins.
-    next: *mut u8,
-    /// How many bytes are left there.
-    left: usize,
+    /// What is left of the chunk: all zeroes.
+    new: Rest,
+    /// What is left of a large block that is cut up.
+    used: Rest,
     /// What was given out of that chunk before a fork.
     old: Range<usize>,
+}
+
+/// Memory that is given out from its begin on.
+struct Rest {
+    next: *mut u8,
+    left: usize,
+}
+
+impl Rest {
+    const NOTHING: Self = Self { next: ptr::null_mut(), left: 0 };
+
+    fn cut(&mut self, size: usize) -> *mut u8 {
+        if self.left < size {
+            return ptr::null_mut();
+        }
+        let block = self.next;
+        // SAFETY: that much is left.
+        self.next = unsafe { block.add(size) };
+        self.left -= size;
+        block
+    }
 }
 
 /// A free block: it holds the next one.
@@ -86,40 +108,55 @@ fn size(class: usize) -> usize {
 
 impl Lists {
     const fn new() -> Self {
-        Self { free: [ptr::null_mut(); _], next: ptr::null_mut(), left: 0, old: 0..0 }
+        Self { free: [ptr::null_mut(); _], new: Rest::NOTHING, used: Rest::NOTHING, old: 0..0 }
     }
 
     fn take(&mut self, class: usize) -> *mut u8 {
-        let free = self.free[class];
-        if free.is_null() {
-            return self.take_new(class);
+        let free = self.pop(class);
+        if !free.is_null() {
+            return free;
         }
-        // SAFETY: what is in the list was given back by `give`, which has written there, and belongs to nobody.
-        self.free[class] = unsafe { (*free).0 };
-        free.cast()
+        let size = size(class);
+        if self.used.left < size {
+            self.cut_up_larger_than(class);
+        }
+        let block = self.used.cut(size);
+        if block.is_null() { self.take_new(size) } else { block }
     }
 
     /// A block of zeroes: memory that nobody has had yet is not even looked at.
     fn take_zeroed(&mut self, class: usize) -> *mut u8 {
-        if self.free[class].is_null() {
-            return self.take_new(class);
+        let free = self.pop(class);
+        if free.is_null() {
+            return self.take_new(size(class));
         }
-        let block = self.take(class);
         // SAFETY: a block of this class is that long.
-        unsafe { ptr::write_bytes(block, 0, size(class)) };
-        block
+        unsafe { ptr::write_bytes(free, 0, size(class)) };
+        free
     }
 
-    fn take_new(&mut self, class: usize) -> *mut u8 {
-        let size = size(class);
-        if self.left < size && !self.refill() {
+    fn pop(&mut self, class: usize) -> *mut u8 {
+        let free = self.free[class];
+        if !free.is_null() {
+            // SAFETY: what is in the list was given back by `give`, which has written there, and belongs to nobody.
+            self.free[class] = unsafe { (*free).0 };
+        }
+        free.cast()
+    }
+
+    /// What is left of the block that was cut up before is less than is asked for, and lost.
+    fn cut_up_larger_than(&mut self, class: usize) {
+        let larger = (class + 1).max(SMALL / GRAIN)..CLASSES;
+        if let Some(class) = larger.rev().find(|&class| !self.free[class].is_null()) {
+            self.used = Rest { next: self.pop(class), left: size(class) };
+        }
+    }
+
+    fn take_new(&mut self, size: usize) -> *mut u8 {
+        if self.new.left < size && !self.refill() {
             return ptr::null_mut();
         }
-        let block = self.next;
-        // SAFETY: the chunk has that much left.
-        self.next = unsafe { block.add(size) };
-        self.left -= size;
-        block
+        self.new.cut(size)
     }
 
     fn give(&mut self, block: *mut u8, class: usize) {
@@ -135,7 +172,9 @@ impl Lists {
     /// Leaves alone whatever was given out, or given back, until now.
     fn keep(&mut self) {
         self.free = [ptr::null_mut(); _];
-        self.old = (self.next.addr() + self.left).saturating_sub(CHUNK)..self.next.addr();
+        self.used = Rest::NOTHING;
+        let next = self.new.next.addr();
+        self.old = (next + self.new.left).saturating_sub(CHUNK)..next;
     }
 
     /// A new chunk; what was left of the last one is less than the largest block, and lost.
@@ -146,7 +185,7 @@ impl Lists {
         if chunk == libc::MAP_FAILED {
             return false;
         }
-        (self.next, self.left) = (chunk.cast(), CHUNK);
+        self.new = Rest { next: chunk.cast(), left: CHUNK };
         true
     }
 }
@@ -243,6 +282,17 @@ mod tests {
         assert!(new > used && new > free, "{new:?} is {used:?} or {free:?}");
         lists.give(new, 3);
         assert_eq!(lists.take(3), new);
+    }
+
+    #[test]
+    fn a_large_block_is_cut_up_where_there_is_no_small_one() {
+        let mut lists = Lists::new();
+        let large = lists.take(CLASSES - 1);
+        lists.give(large, CLASSES - 1);
+        let blocks: Vec<usize> = (0..LARGEST / GRAIN).map(|_| lists.take(0).addr() - large.addr()).collect();
+        assert!(blocks.iter().enumerate().all(|(index, at)| index * GRAIN == *at), "{blocks:?}");
+        assert!(lists.take(0).addr() >= large.addr() + LARGEST);
+        assert!(lists.take(CLASSES - 1).addr() > large.addr());
     }
 
     #[test]
