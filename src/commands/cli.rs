@@ -143,7 +143,7 @@ macro_rules! commands {
 
             fn only(name: &str, program: clap::Command) -> Option<clap::Command> {
                 match name {
-                    $($name => Some(program.subcommand(clap::Command::new($name).defer($arguments::augment_args))),)*
+                    $($name => Some(program.subcommand($arguments::augment_args(clap::Command::new($name)))),)*
                     _ => None,
                 }
             }
