@@ -70,34 +70,41 @@ fn run(cli: Cli) -> Result<i32> {
     }
     let root = root(&cli.global);
     match cli.command {
-        Some(Command::Create(args)) => {
+        Some(Command::Create(args)) => apart(|| {
             sealed_exe::ensure_sealed()?;
             create::run(args.options(root, kind(&cli.global), true)?).map(|()| 0)
-        }
-        Some(Command::Run(args)) => {
+        }),
+        Some(Command::Run(args)) => apart(|| {
             sealed_exe::ensure_sealed()?;
             let options = args.create.options(root, kind(&cli.global), args.detach)?;
             run::run(&options, args.keep, !args.no_subreaper)
-        }
-        Some(Command::Exec(args)) => {
+        }),
+        Some(Command::Exec(args)) => apart(|| {
             sealed_exe::ensure_sealed()?;
             exec::run(root, *args)
-        }
-        Some(Command::Start(args)) => start::run(&root, &args.id).map(|()| 0),
-        Some(Command::Pause(args)) => pause::run(&root, &args.id).map(|()| 0),
-        Some(Command::Resume(args)) => resume::run(&root, &args.id).map(|()| 0),
-        Some(Command::Update(args)) => update::run(&root, &args).map(|()| 0),
-        Some(Command::Events(args)) => events::run(&root, &args).map(|()| 0),
-        Some(Command::Stats(args)) => stats::run(&root, &args).map(|()| 0),
-        Some(Command::Ps(args)) => ps::run(&root, &args).map(|()| 0),
-        Some(Command::State(args)) => state::run(&root, &args.id).map(|()| 0),
-        Some(Command::Kill(args)) => kill::run(&root, &args).map(|()| 0),
-        Some(Command::Delete(args)) => delete::run(&root, &args).map(|()| 0),
-        Some(Command::List(args)) => list::run(&root, args.format, args.quiet).map(|()| 0),
-        Some(Command::Spec(args)) => spec::write(&args.bundle, args.rootless).map(|()| 0),
-        Some(Command::Features(_)) => features::run().map(|()| 0),
+        }),
+        Some(Command::Start(args)) => apart(|| start::run(&root, &args.id).map(|()| 0)),
+        Some(Command::Pause(args)) => apart(|| pause::run(&root, &args.id).map(|()| 0)),
+        Some(Command::Resume(args)) => apart(|| resume::run(&root, &args.id).map(|()| 0)),
+        Some(Command::Update(args)) => apart(|| update::run(&root, &args).map(|()| 0)),
+        Some(Command::Events(args)) => apart(|| events::run(&root, &args).map(|()| 0)),
+        Some(Command::Stats(args)) => apart(|| stats::run(&root, &args).map(|()| 0)),
+        Some(Command::Ps(args)) => apart(|| ps::run(&root, &args).map(|()| 0)),
+        Some(Command::State(args)) => apart(|| state::run(&root, &args.id).map(|()| 0)),
+        Some(Command::Kill(args)) => apart(|| kill::run(&root, &args).map(|()| 0)),
+        Some(Command::Delete(args)) => apart(|| delete::run(&root, &args).map(|()| 0)),
+        Some(Command::List(args)) => apart(|| list::run(&root, args.format, args.quiet).map(|()| 0)),
+        Some(Command::Spec(args)) => apart(|| spec::write(&args.bundle, args.rootless).map(|()| 0)),
+        Some(Command::Features(_)) => apart(|| features::run().map(|()| 0)),
         None => help::print(),
     }
+}
+
+/// Keeps a command a function of its own. All of them in one took pages of each other's stack, and what one needs of the
+/// code could not be put side by side (hack/text/order).
+#[inline(never)]
+fn apart(command: impl FnOnce() -> Result<i32>) -> Result<i32> {
+    command()
 }
 
 fn timing_format(global: &Global, file: &Path) -> timing::Format {
