@@ -16,13 +16,13 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, stat};
-use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::sys::statvfs::FsFlags;
 use nix::unistd::geteuid;
 
 use crate::error::{Context as _, Result};
 use crate::sys::exe_file::exchange;
 use crate::sys::mount::{Attributes, attr, clone_tree, set_attributes};
-use crate::sys::proc_stat;
 use crate::sys::process::execute;
 use crate::timing;
 
@@ -34,12 +34,16 @@ const SELF: &str = "/proc/self/exe";
 /// Makes sure that this program cannot be written; returns when it cannot, having executed itself once if there is no other
 /// way. There must be one thread.
 pub fn ensure_sealed() -> Result<()> {
+    if SEALED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     let began = timing::is_asked().then(timing::now);
-    if SEALED.load(Ordering::Relaxed) || is_sealed()? {
+    let exe = open(SELF, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).with_context(|| format!("open {SELF}"))?;
+    if is_beyond_reach()? || is_sealed(&exe)? {
         SEALED.store(true, Ordering::Relaxed);
         return Ok(());
     }
-    let sealed = match read_only_clone() {
+    let sealed = match read_only_clone(&exe) {
         Ok(clone) => match run_from(&clone) {
             Ok(()) => {
                 SEALED.store(true, Ordering::Relaxed);
@@ -70,16 +74,15 @@ pub fn ensure_sealed() -> Result<()> {
     Err(errno).context("execute the sealed program")
 }
 
-fn is_sealed() -> Result<bool> {
-    if is_beyond_reach()? {
+fn is_sealed(exe: &OwnedFd) -> Result<bool> {
+    let filesystem = fstatfs(exe).with_context(|| format!("statfs {SELF}"))?;
+    if filesystem.flags().contains(FsFlags::ST_RDONLY) {
         return Ok(true);
     }
-    let mounted = statvfs(SELF).with_context(|| format!("statfs {SELF}"))?;
-    if mounted.flags().contains(FsFlags::ST_RDONLY) {
-        return Ok(true);
+    if filesystem.filesystem_type() != TMPFS_MAGIC {
+        return Ok(false); // only a file in memory can have seals
     }
     let exe = open(SELF, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).with_context(|| format!("open {SELF}"))?;
-    // Only a file in memory can have seals: an error is a file that cannot.
     let seals = fcntl(&exe, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_truncate);
     Ok(seals.is_ok_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE)))
 }
@@ -96,8 +99,7 @@ fn is_beyond_reach() -> Result<bool> {
     Ok(file.st_uid == 0 && !writable)
 }
 
-fn read_only_clone() -> Result<OwnedFd, Errno> {
-    let exe = open(SELF, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+fn read_only_clone(exe: &OwnedFd) -> Result<OwnedFd, Errno> {
     let clone = clone_tree(exe.as_fd(), c"", false)?;
     set_attributes(clone.as_fd(), &Attributes { set: attr::RDONLY, ..Attributes::default() }, false)?;
     Ok(clone)
@@ -106,8 +108,7 @@ fn read_only_clone() -> Result<OwnedFd, Errno> {
 /// Executing the program once more would be a second start of a process: a tenth of a container's.
 fn run_from(clone: &OwnedFd) -> io::Result<()> {
     let file = File::open(format!("/proc/self/fd/{}", clone.as_raw_fd()))?;
-    let mut buffer = [0; proc_stat::LONGEST];
-    Ok(exchange(file.as_fd(), proc_stat::read("/proc/self/stat", &mut buffer)?)?)
+    exchange(file.as_fd())
 }
 
 fn sealed_copy() -> io::Result<OwnedFd> {
@@ -132,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_read_only_clone_cannot_be_opened_for_writing() {
-        let Ok(clone) = read_only_clone() else {
+        let exe = open(SELF, OFlag::O_PATH, Mode::empty()).unwrap();
+        let Ok(clone) = read_only_clone(&exe) else {
             println!("skipped: open_tree is not permitted here");
             return;
         };

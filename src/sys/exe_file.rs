@@ -1,9 +1,10 @@
 //! The file that a process runs from (`/proc/<pid>/exe`), exchanged while it runs.
 //!
-//! The kernel lets a process take another file (prctl(2), PR_SET_MM_MAP) when nothing of the old one is mapped any more. So
-//! each segment is mapped anew, from the new file, at the same place; what is writable has been written by now and is
-//! replaced by a copy.
+//! The kernel lets a process take another file (prctl(2), PR_SET_MM) when nothing of the old one is mapped any more. So each
+//! segment is mapped anew, from the new file, at the same place; what is writable has been written by now and is replaced by
+//! a copy.
 
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::{mem, ptr, slice};
@@ -33,22 +34,35 @@ struct MemoryMap {
 }
 
 /// Makes this process run from `file`, which has to have the same content as the file that it runs from, and to be open for
-/// reading. `stat` is what /proc/self/stat has. On an error the process goes on as before, parts of it from either file.
+/// reading. On an error the process goes on as before, parts of it from either file.
 ///
-/// The caller must have one thread. ENOSYS: the program is not a static one; EPERM: neither CAP_SYS_ADMIN nor
-/// CAP_CHECKPOINT_RESTORE is there; EINVAL: nor is CONFIG_CHECKPOINT_RESTORE in the kernel.
-pub fn exchange(file: BorrowedFd<'_>, stat: &[u8]) -> nix::Result<()> {
+/// The caller must have one thread. ENOSYS: the program is not a static one; EPERM: none of CAP_SYS_RESOURCE, CAP_SYS_ADMIN
+/// and CAP_CHECKPOINT_RESTORE is there; EINVAL: nor is CONFIG_CHECKPOINT_RESTORE in the kernel.
+pub fn exchange(file: BorrowedFd<'_>) -> io::Result<()> {
     let (segments, bias) = segments().ok_or(Errno::ENOSYS)?;
-    let map = memory_map(stat, file).ok_or(Errno::ENOSYS)?;
     for segment in segments.iter().filter(|segment| segment.p_type == libc::PT_LOAD && segment.p_filesz > 0) {
         replace(segment, bias, file)?;
     }
     for relro in segments.iter().filter(|segment| segment.p_type == libc::PT_GNU_RELRO) {
         protect(relro, bias)?;
     }
+    take_alone(file).or_else(|_| take_with_map(file))
+}
+
+/// Takes the file and nothing else, for which CAP_SYS_RESOURCE is asked, on the host.
+fn take_alone(file: BorrowedFd<'_>) -> nix::Result<()> {
+    let fd = file.as_raw_fd() as libc::c_ulong;
+    // SAFETY: only numbers are passed; the kernel refuses while anything of the old file is mapped.
+    check(unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_EXE_FILE, fd, 0_u64, 0_u64) }.into()).map(drop)
+}
+
+/// Takes it with all that is told of the memory, for which CAP_CHECKPOINT_RESTORE does, in any user namespace.
+fn take_with_map(file: BorrowedFd<'_>) -> io::Result<()> {
+    let mut buffer = [0; proc_stat::LONGEST];
+    let map = memory_map(proc_stat::read("/proc/self/stat", &mut buffer)?, file).ok_or(Errno::ENOSYS)?;
     // SAFETY: the kernel reads a structure of this size, whose addresses are those that it has given itself.
-    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, libc::PR_SET_MM_MAP, &map, size_of_val(&map), 0) })
-        .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, libc::PR_SET_MM_MAP, &map, size_of_val(&map), 0) })?;
+    Ok(())
 }
 
 /// The program headers, and what is added to their addresses; none if a dynamic linker has mapped more than they tell of.
