@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use caps::CapSet;
@@ -29,6 +30,9 @@ use crate::timing;
 /// It was found out that it is: the second who asks need not look.
 static SEALED: AtomicBool = AtomicBool::new(false);
 
+/// The clone that the program runs from, as long as somebody holds it in hand.
+static CLONE: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
 const SELF: &str = "/proc/self/exe";
 
 /// Makes sure that this program cannot be written; returns when it cannot, having executed itself once if there is no other
@@ -47,6 +51,7 @@ pub fn ensure_sealed() -> Result<()> {
         Ok(clone) => match run_from(&clone) {
             Ok(()) => {
                 SEALED.store(true, Ordering::Relaxed);
+                hold(Some(clone));
                 began.into_iter().for_each(timing::began);
                 return Ok(());
             }
@@ -72,6 +77,20 @@ pub fn ensure_sealed() -> Result<()> {
     let env: Vec<_> = env.iter().map(CString::as_c_str).collect();
     let errno = execute(sealed.as_fd(), &args, &env);
     Err(errno).context("execute the sealed program")
+}
+
+/// Closes the clone, which the program runs on from all the same. The last one to close a detached mount waits for all
+/// processors (synchronize_rcu_expedited in the kernel's namespace_unlock): so the process in the container does it first of
+/// all, when it is not the last, and the parent when it would only wait.
+pub fn let_go() {
+    hold(None);
+}
+
+fn hold(clone: Option<OwnedFd>) {
+    // There is one thread: nobody can have panicked with it.
+    if let Ok(mut held) = CLONE.lock() {
+        *held = clone;
+    }
 }
 
 fn is_sealed(exe: &OwnedFd) -> Result<bool> {

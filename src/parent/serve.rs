@@ -8,6 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use oci_spec::runtime::{ContainerState, LinuxResources, Process as OciProcess, Spec};
 
+use super::sealed_exe;
 use super::spawn::Process;
 use crate::cgroups::Manager;
 use crate::error::{Context as _, Result, anyhow, bail};
@@ -38,6 +39,7 @@ pub struct Service<'a> {
 impl Service<'_> {
     /// Serves init until it waits. Returns the terminal's master side, unless it was handed to a console socket.
     pub fn run(&self, channel: &Parent, init: &Process) -> Result<Option<OwnedFd>> {
+        sealed_exe::let_go();
         let mut phase = Phase::Mounting;
         let mut terminal = None;
         while phase != Phase::Waiting {
@@ -55,6 +57,7 @@ impl Service<'_> {
 
     /// Serves a process that executes its program at once: that closes its end of the conversation.
     pub fn run_until_executed(&self, channel: &Parent, process: &Process) -> Result<Option<OwnedFd>> {
+        sealed_exe::let_go();
         let mut phase = Phase::Mounting;
         let mut terminal = None;
         while let Some(message) = channel.receive()? {

@@ -11,6 +11,7 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
+use super::sealed_exe;
 use super::serve::how_it_died;
 use crate::cgroups::{Entry, Manager};
 use crate::error::{Context as _, Result, anyhow, one_line};
@@ -33,6 +34,7 @@ pub fn spawn(namespaces: CloneFlags, cgroup: &Entry, story: impl FnOnce()) -> Re
     match side {
         Side::Parent(pid, pidfd) => Ok(Process { pid, pidfd }),
         Side::Child => {
+            sealed_exe::let_go();
             timing::in_container();
             story();
             // It must not come back to where the parent cleans up.

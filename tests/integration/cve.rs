@@ -1,5 +1,6 @@
 //! Published attacks on container runtimes, tried as they were found.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
@@ -16,15 +17,31 @@ use crate::runtime::{copy_program, is_tare, need_root, runtime};
 /// A process in the container keeps the runtime's own file by /proc/<pid>/exe, and writes to it once it runs no more.
 #[test]
 fn cve_2019_5736_the_runtime_cannot_be_written_from_inside() {
+    cannot_be_written_by_what_runs_from_it(&[]);
+}
+
+/// The kernel has two ways to exchange the file that a program runs from, and this capability is for one of them.
+#[test]
+fn cve_2019_5736_without_cap_sys_resource_it_cannot_be_written_either() {
+    need_root!("an ordinary user has no capabilities anyway");
+    cannot_be_written_by_what_runs_from_it(&[
+        "setpriv",
+        "--bounding-set=-sys_resource",
+        "--inh-caps=-sys_resource",
+        "--",
+    ]);
+}
+
+fn cannot_be_written_by_what_runs_from_it(launcher: &[&str]) {
     let c = Container::sleeping();
     // A copy of its own: while any process executes a file, nobody can write to it.
     let copy = c.beside("runtime");
     copy_program(runtime(), &copy);
     let original = c.bundle_command("create", &[]);
-    let mut create = Command::new(&copy);
-    create.args(original.get_args());
+    let words = launcher.iter().map(OsStr::new).chain([copy.as_os_str()]).chain(original.get_args());
+    let words: Vec<&OsStr> = words.collect();
     c.save();
-    c.finish(&mut create).ok();
+    c.finish(Command::new(words[0]).args(&words[1..])).ok();
     // What init runs, and each file that is a part of its memory.
     let init = PathBuf::from(format!("/proc/{}", c.pid()));
     let mapped = fs::read_dir(init.join("map_files")).into_iter().flatten().flatten().map(|entry| entry.path());
