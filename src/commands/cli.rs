@@ -127,7 +127,8 @@ pub enum Rootless {
 
 /// Defines the commands: what each is called and takes. Written out, because what is derived defines the flags of every
 /// command each time, which took longer than all that is done with `config.json`; here only those of the one that is
-/// called are (`defer`), and of the others not even the names, if they are not needed.
+/// called are, and of the others not even the names, if they are not needed. Where all are (`defer`), the parser defines
+/// them, deep in its stack; where one is alone, it is defined before.
 macro_rules! commands {
     ($($name:literal $variant:ident($arguments:ident), $about:literal;)*) => {
         /// What to do.

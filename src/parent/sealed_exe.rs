@@ -38,19 +38,22 @@ const SELF: &str = "/proc/self/exe";
 /// Makes sure that this program cannot be written; returns when it cannot, having executed itself once if there is no other
 /// way. There must be one thread.
 pub fn ensure_sealed() -> Result<()> {
-    if SEALED.load(Ordering::Relaxed) {
-        return Ok(());
+    if !SEALED.load(Ordering::Relaxed) && !is_beyond_reach()? {
+        seal()?;
     }
+    SEALED.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+fn seal() -> Result<()> {
     let began = timing::is_asked().then(timing::now);
     let exe = open(SELF, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).with_context(|| format!("open {SELF}"))?;
-    if is_beyond_reach()? || is_sealed(&exe)? {
-        SEALED.store(true, Ordering::Relaxed);
+    if is_sealed(&exe)? {
         return Ok(());
     }
     let sealed = match read_only_clone(&exe) {
         Ok(clone) => match run_from(&clone) {
             Ok(()) => {
-                SEALED.store(true, Ordering::Relaxed);
                 hold(Some(clone));
                 began.into_iter().for_each(timing::began);
                 return Ok(());
@@ -61,6 +64,11 @@ pub fn ensure_sealed() -> Result<()> {
         // No CAP_SYS_ADMIN, or a seccomp profile around the runtime itself.
         Err(_) => sealed_copy().context("copy the program to memory")?,
     };
+    execute_again(&sealed, began)
+}
+
+/// Executes this program with its own arguments from another file; comes back only if that fails.
+fn execute_again(sealed: &OwnedFd, began: Option<u64>) -> Result<()> {
     let begin = began.map(|began| OsString::from(format!("{}={began}", timing::BEGIN)));
     let c_string = |string: OsString| CString::new(string.into_vec());
     let args: Vec<CString> = std::env::args_os().map(c_string).collect::<std::result::Result<_, _>>()?;

@@ -60,8 +60,9 @@ fn take_alone(file: BorrowedFd<'_>) -> nix::Result<()> {
 fn take_with_map(file: BorrowedFd<'_>) -> io::Result<()> {
     let mut buffer = [0; proc_stat::LONGEST];
     let map = memory_map(proc_stat::read("/proc/self/stat", &mut buffer)?, file).ok_or(Errno::ENOSYS)?;
+    let (map, size) = (&raw const map, size_of::<MemoryMap>());
     // SAFETY: the kernel reads a structure of this size, whose addresses are those that it has given itself.
-    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, libc::PR_SET_MM_MAP, &map, size_of_val(&map), 0) })?;
+    check(unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, map, size, 0_u64) }.into())?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 //! and those that last use again what they have freed.
 //!
 //! After a fork what is older stays as it is, used or not: whoever writes there first has the page copied for it. What is
-//! newer has pages of its own.
+//! newer has pages of its own. (Of more chunks than one, which few programs come to, that is so for the last.)
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
@@ -169,7 +169,7 @@ impl Lists {
         self.free[class] = block;
     }
 
-    /// Leaves alone whatever was given out, or given back, until now.
+    /// Leaves alone whatever of the chunk was given out, and all that was given back, until now.
     fn keep(&mut self) {
         self.free = [ptr::null_mut(); _];
         self.used = Rest::NOTHING;
