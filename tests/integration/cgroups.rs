@@ -29,6 +29,7 @@ macro_rules! need_v2 {
 }
 
 mod below;
+mod device_rules;
 mod effect;
 mod many;
 

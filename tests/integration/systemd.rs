@@ -235,3 +235,24 @@ fn two_containers_cannot_have_one_unit() {
     second.assert_nothing_left();
     assert_eq!(first.status(), "running");
 }
+
+#[test]
+fn names_and_values_that_the_bus_cannot_carry_are_refused_in_a_line() {
+    need_systemd!();
+    only_tare!("runc passes them on");
+    let refused = |path: &str, value: String, said: &str| {
+        let mut c = Container::new();
+        c.config["linux"]["cgroupsPath"] = json!(path);
+        c.config["annotations"] = json!({ "org.systemd.property.Description": value });
+        let outcome = c.run().fails(&[said]);
+        assert!(outcome.stderr.lines().count() == 1 && outcome.stderr.len() < 1000, "{}", outcome.stderr);
+        c.assert_nothing_left();
+    };
+    let plain = || "'x'".to_owned();
+    refused("tt.slice:tt:a\nb", plain(), "invalid unit name");
+    refused("tt.slice:tt:a\0b", plain(), "invalid unit name");
+    refused("tt.slice:tt:%n", plain(), "invalid unit name");
+    refused("t%n.slice:tt:a", plain(), "invalid unit name");
+    refused("tt.slice:tt:a", "[".repeat(1_000_000), "nested deeper than 32 levels");
+    refused("tt.slice:tt:a", "'a\0b'".to_owned(), "a string with a NUL byte");
+}

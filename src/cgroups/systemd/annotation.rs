@@ -7,6 +7,12 @@ use super::wire::Value;
 use crate::error::{Context as _, Result, bail, ensure};
 
 const PREFIX: &str = "org.systemd.property.";
+/// D-Bus nests arrays, and structures, no deeper. The bound also keeps the parser's recursion off the end of the stack.
+const DEEPEST: usize = 32;
+/// D-Bus has one byte for the length of a signature.
+const LONGEST_SIGNATURE: usize = 255;
+/// How much of a value a message shows.
+const SHOWN: usize = 100;
 
 /// The properties that annotations ask for, in the order of their names.
 pub(super) fn properties(annotations: Option<&HashMap<String, String>>) -> Result<Vec<(String, Value)>> {
@@ -22,7 +28,13 @@ pub(super) fn properties(annotations: Option<&HashMap<String, String>>) -> Resul
 
 fn property(name: &str, text: &str) -> Result<(String, Value)> {
     ensure!(name.len() > 2 && name.bytes().all(|byte| byte.is_ascii_alphabetic()), "the property's name is incorrect");
-    let value = parse(text).with_context(|| format!("value parse error: {text:?}"))?;
+    let value = parse(text).with_context(|| format!("value parse error: {}", shown(text)))?;
+    let length = value.signature().len();
+    ensure!(
+        length <= LONGEST_SIGNATURE,
+        "value {}: its type takes {length} characters, D-Bus allows {LONGEST_SIGNATURE}",
+        shown(text)
+    );
     // Unit files have seconds where the bus has microseconds.
     match name.strip_suffix("Sec") {
         Some(base) if base.ends_with(|last: char| last.is_ascii_lowercase()) => {
@@ -40,16 +52,26 @@ fn property(name: &str, text: &str) -> Result<(String, Value)> {
     }
 }
 
+/// Quotes a value for a message, which stays one line of a readable length.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
 /// Reads a value.
 fn parse(text: &str) -> Result<Value> {
-    let mut parser = Parser { rest: text.trim() };
+    let mut parser = Parser { rest: text.trim(), depth: 0 };
     let value = parser.value(None)?;
-    ensure!(parser.rest.is_empty(), "{:?} is left over", parser.rest);
+    ensure!(parser.rest.is_empty(), "{} is left over", shown(parser.rest));
     Ok(value)
 }
 
 struct Parser<'a> {
     rest: &'a str,
+    /// How many values the current one is inside of. A type before a value counts, too.
+    depth: usize,
 }
 
 /// The names of basic types, and their signatures.
@@ -68,6 +90,8 @@ const TYPES: [(&str, &str); 10] = [
 
 impl Parser<'_> {
     fn value(&mut self, wanted: Option<&str>) -> Result<Value> {
+        ensure!(self.depth <= DEEPEST, "nested deeper than {DEEPEST} levels");
+        self.depth += 1;
         let value = match self.rest.chars().next() {
             Some('[') => self.array(wanted)?,
             Some('(') => self.tuple()?,
@@ -80,6 +104,7 @@ impl Parser<'_> {
             Some(_) => self.word(wanted)?,
             None => bail!("it is empty"),
         };
+        self.depth -= 1; // an error ends the parse, its depth no longer matters
         self.rest = self.rest.trim_start();
         if let Some(wanted) = wanted {
             ensure!(value.signature() == wanted, "a value of type {:?} instead of {wanted:?}", value.signature());
@@ -108,6 +133,7 @@ impl Parser<'_> {
                     Some((_, other)) => text.push(other),
                     None => break,
                 },
+                '\0' => bail!("a string with a NUL byte"),
                 char if char == quote => {
                     self.rest = &self.rest[1 + at + 1..];
                     return Ok(Value::Text(text));
@@ -152,7 +178,7 @@ impl Parser<'_> {
 
 /// Without a type a whole number is an int32, any other a double.
 fn number(word: &str, wanted: Option<&str>) -> Result<Value> {
-    let invalid = || format!("{word:?} is no value");
+    let invalid = || format!("{} is no value", shown(word));
     Ok(match (wanted, word) {
         (Some("b") | None, "true") => Value::Bool(true),
         (Some("b") | None, "false") => Value::Bool(false),
@@ -206,6 +232,31 @@ mod tests {
         for text in ["", "[]", "'open", "uint64 -1", "uint64 'x'", "1 2", "[1, 'a']", "nonsense", "(1", "byte 256"] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_value_is_nested_no_deeper_than_the_bus_and_the_stack_allow() {
+        let nested = |open: &str, middle: &str, close: &str, depth: usize| {
+            parse(&format!("{}{middle}{}", open.repeat(depth), close.repeat(depth)))
+        };
+        for (open, close) in [("[", "]"), ("(", ")"), ("string ", ""), ("[(", ")]"), ("@s ", ""), ("( ", ",)")] {
+            let levels = if open == "[(" { DEEPEST / 2 } else { DEEPEST };
+            assert!(nested(open, "'x'", close, levels).is_ok(), "{open}");
+            for depth in [levels + 1, 1_000_000] {
+                let error = nested(open, "'x'", close, depth).unwrap_err();
+                assert_eq!(error.to_string(), "nested deeper than 32 levels", "{open}");
+            }
+        }
+        assert!(parse(&format!("[{}]", "[1], ".repeat(100))).is_ok(), "many values side by side are no depth");
+    }
+
+    #[test]
+    fn what_a_message_of_the_bus_cannot_hold_is_refused() {
+        let wide = format!("({})", "1, ".repeat(300));
+        let line = crate::error::one_line(&property("Some", &wide).unwrap_err());
+        assert!(line.contains("its type takes 302 characters, D-Bus allows 255") && line.len() < 300, "{line}");
+        let line = crate::error::one_line(&property("Some", "'a\0b'").unwrap_err());
+        assert!(line.ends_with("a string with a NUL byte"), "{line}");
     }
 
     #[test]

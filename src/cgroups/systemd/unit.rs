@@ -34,11 +34,25 @@ impl Unit {
         if prefix.contains('/') || name.contains('/') {
             bail!("linux.cgroupsPath: {text:?}: a unit's name has no slash");
         }
+        for part in [slice, prefix] {
+            if let Some(bad) = part.chars().find(|char| !is_valid(*char)) {
+                bail!("linux.cgroupsPath: invalid unit name {part:?}: character {bad:?} is not allowed");
+            }
+        }
+        // Others are escaped; these name nothing that a caller can have meant.
+        if let Some(bad) = name.chars().find(|char| char.is_control() || *char == '%') {
+            bail!("linux.cgroupsPath: invalid unit name {name:?}: character {bad:?} is not allowed");
+        }
         let name = match (prefix, escape(if name.is_empty() { id } else { name })) {
             ("", name) => format!("{name}.scope"),
             (prefix, name) => format!("{prefix}-{name}.scope"),
         };
         let slice = if slice.is_empty() { default_slice } else { slice };
+        for unit in [name.as_str(), slice] {
+            if unit.len() > LONGEST_NAME {
+                bail!("linux.cgroupsPath: unit name {unit:?}: longer than {LONGEST_NAME} characters");
+            }
+        }
         Ok(Self { name, slice: slice.to_owned() })
     }
 
@@ -139,15 +153,21 @@ impl Unit {
     }
 }
 
+/// The longest name that systemd accepts (UNIT_NAME_MAX of its source, which counts the end).
+const LONGEST_NAME: usize = 255;
+
+/// Tells whether a unit's name may have this character (systemd.unit(5)).
+fn is_valid(char: char) -> bool {
+    char.is_ascii_alphanumeric() || matches!(char, ':' | '-' | '_' | '.' | '\\' | '@')
+}
+
 /// An id may have characters that a unit's name must not have (systemd-escape(1)).
 fn escape(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     for byte in name.bytes() {
-        match byte {
-            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b':' | b'-' | b'_' | b'.' | b'\\' | b'@' => {
-                escaped.push(byte.into())
-            }
-            other => escaped.push_str(&format!("\\x{other:02x}")),
+        match char::from(byte) {
+            char if is_valid(char) => escaped.push(char),
+            _ => escaped.push_str(&format!("\\x{byte:02x}")),
         }
     }
     escaped
@@ -195,6 +215,27 @@ mod tests {
         for path in ["/system.slice/x", "a:b", "a:b:c:d", "a.slice:b:c.slice", "a.slice:../b:c"] {
             assert!(unit(path).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn a_name_that_systemd_would_not_take_is_refused_and_shown() {
+        let long = "x".repeat(LONGEST_NAME + 1);
+        for (path, said) in [
+            ("a.slice:b:c\nd", r#"invalid unit name "c\nd": character '\n' is not allowed"#),
+            ("a.slice:b:c\0d", r#"invalid unit name "c\0d": character '\0' is not allowed"#),
+            ("a.slice:b:%n", r#"invalid unit name "%n": character '%' is not allowed"#),
+            ("a.slice:b\n:c", r#"invalid unit name "b\n": character '\n' is not allowed"#),
+            ("a.slice:%i:c", r#"invalid unit name "%i": character '%' is not allowed"#),
+            ("a\0.slice:b:c", r#"invalid unit name "a\0.slice": character '\0' is not allowed"#),
+            ("a\r.slice:b:c", r#"invalid unit name "a\r.slice": character '\r' is not allowed"#),
+            ("a%.slice:b:c", r#"invalid unit name "a%.slice": character '%' is not allowed"#),
+            (&format!("a.slice:b:{long}"), "longer than 255 characters"),
+            (&format!("{long}.slice:b:c"), "longer than 255 characters"),
+        ] {
+            let line = one_line(&unit(path).unwrap_err());
+            assert!(line.starts_with("linux.cgroupsPath: ") && line.ends_with(said), "{path:?}: {line}");
+        }
+        assert_eq!(unit("a.slice:b:a b").unwrap().name, r"b-a\x20b.scope");
     }
 
     #[test]

@@ -53,7 +53,43 @@ fn load(rules: &[Rule]) -> Result<OwnedFd> {
         result = bpf::load_device_program(&instructions);
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard); // lowering cannot fail
     }
+    // E2BIG: the verifier followed a million instructions. EFAULT: more than 8192 jumps wait to be followed.
+    if let Err(errno @ (Errno::E2BIG | Errno::EFAULT)) = result {
+        let (rules, length) = (rules.len(), instructions.len());
+        return Err(errno).with_context(|| {
+            format!(
+                "{rules} rules (with the default ones) make a filter of {length} instructions, more than the kernel \
+                 verifies: list fewer, or give all of them the access \"rwm\" (bpf(BPF_PROG_LOAD))"
+            )
+        });
+    }
     result.with_context(|| {
         format!("bpf(BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions)", instructions.len())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroups::device_rules::{ALL, Node, READ};
+    use crate::error::{errno, one_line};
+
+    #[test]
+    fn more_rules_than_the_kernel_verifies_are_named_with_their_number() {
+        // Much to follow (E2BIG), and many jumps (EFAULT).
+        for (access, count) in [(READ, 3000), (ALL, 20_000)] {
+            let rule = |minor| Rule { allow: true, node: Node::Char, major: Some(10), minor: Some(minor), access };
+            let rules: Vec<Rule> = (0..count).map(rule).collect();
+            match load(&rules) {
+                Ok(_) => println!("skipped: this kernel verifies {count} rules"),
+                Err(error) if matches!(errno(&error), Some(Errno::EPERM | Errno::EACCES | Errno::ENOSYS)) => {
+                    println!("skipped: no bpf(2) here");
+                }
+                Err(error) => {
+                    let line = one_line(&error);
+                    assert!(line.starts_with(&format!("{count} rules ")) && line.contains("list fewer"), "{line}");
+                }
+            }
+        }
+    }
 }
