@@ -7,10 +7,10 @@ RUNTIME ?=
 
 export PREFIX DESTDIR RUNTIME
 
-.PHONY: help demo test test-vm build install bench bench-vm conformance conformance-table conformance-oci conformance-runc lint deps clean
+.PHONY: help demo test test-vm build install bench bench-vm check-aarch64 conformance conformance-table conformance-oci conformance-runc lint deps clean
 
 help: ## show the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: ## build tare and let a container tell what it sees
 	@hack/deps build demo
@@ -60,6 +60,10 @@ conformance-runc: ## run runc's own integration tests, test by test beside runc
 lint: ## formatting, clippy, shellcheck
 	@hack/deps build lint
 	@hack/lint
+
+check-aarch64: ## type-check everything for aarch64
+	@hack/deps build
+	@hack/aarch64
 
 deps: ## install everything that any target needs (Debian)
 	@hack/deps
