@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr as _;
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
@@ -21,20 +21,19 @@ use crate::state::Container;
 const NOT_RUN: i32 = 255;
 
 /// Runs a program in a container; unless detached, stays with it and returns its exit status.
-pub fn run(root: PathBuf, args: cli::Exec) -> Result<i32> {
+pub fn run(root: &Path, args: cli::Exec) -> Result<i32> {
     start(root, args).or_else(|error| {
         crate::log::fatal(&error);
         Ok(NOT_RUN)
     })
 }
 
-fn start(root: PathBuf, args: cli::Exec) -> Result<i32> {
-    let container = Container::open(&root, &args.id)?;
+fn start(root: &Path, args: cli::Exec) -> Result<i32> {
+    let container = Container::open(root, &args.id)?;
     let record = container.record()?;
-    let spec = config::read(&record.bundle.join("config.json"))?;
+    let kept = container.kept()?;
     let options = Options {
-        root,
-        process: process_of(&args, &spec)?,
+        process: process_of(&args, &kept.spec)?,
         cgroup: Below::parse(&args.cgroup)?,
         preserved_fds: preserved_fds(args.preserve_fds)?,
         pid_file: args.pid_file,
@@ -44,10 +43,10 @@ fn start(root: PathBuf, args: cli::Exec) -> Result<i32> {
         ignore_paused: args.ignore_paused,
     };
     if options.detached {
-        return exec(&container, &record, &spec, &options).map(|_| 0);
+        return exec(&container, &record, &kept, &options).map(|_| 0);
     }
     let signals = Signals::catch()?;
-    let (program, terminal) = exec(&container, &record, &spec, &options)?;
+    let (program, terminal) = exec(&container, &record, &kept, &options)?;
     foreground::stay(&program, &signals, terminal, None)
 }
 

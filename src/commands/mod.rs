@@ -81,7 +81,7 @@ fn run(cli: Cli) -> Result<i32> {
         }),
         Some(Command::Exec(args)) => apart(|| {
             sealed_exe::ensure_sealed()?;
-            exec::run(root, *args)
+            exec::run(&root, *args)
         }),
         Some(Command::Start(args)) => apart(|| start::run(&root, &args.id).map(|()| 0)),
         Some(Command::Pause(args)) => apart(|| pause::run(&root, &args.id).map(|()| 0)),

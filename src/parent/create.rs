@@ -25,7 +25,7 @@ use crate::process::listen_fds::Passed;
 use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::root::on_host;
-use crate::state::{Container, Lock, Record, pid_file, status};
+use crate::state::{Container, Lock, Record, kept, pid_file, status};
 use crate::sys::fd::end_child;
 use crate::timing::phase;
 
@@ -75,17 +75,20 @@ pub struct Created {
 pub fn create(options: &Options) -> Result<Created> {
     phase("config.json: parse, check");
     let mut bundle = config::load(&options.bundle)?;
+    phase("seccomp: compile or find the filter");
+    let filter = prepare_filter(&bundle.spec, &options.root)?;
+    // Before the notify socket's variable is added: it is for init alone.
+    let kept = kept::encode(&bundle.spec, filter.as_ref())?;
     let notifies = notify_socket::configure(&mut bundle.spec, &options.root.join(&options.id))?;
     let process = process::of(&bundle.spec)?;
     terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
     let namespaces = Namespaces::open(&bundle.spec)?;
-    phase("seccomp: compile or find the filter");
-    let filter = prepare_filter(&bundle.spec, &options.root)?;
     let rdt = intel_rdt::place(&bundle.spec, &options.id)?;
 
     phase("state directory");
     let (container, lock) = Container::create(&options.root, &options.id)?;
     let mut undo = Undo::new(&container);
+    container.keep(&kept)?;
     if notifies {
         notify_socket::make_directory(&container)?;
     }
@@ -220,7 +223,7 @@ fn adopt(
 }
 
 /// The compiled seccomp profile of a configuration.
-pub fn prepare_filter(spec: &Spec, root: &Path) -> Result<Option<Filter>> {
+fn prepare_filter(spec: &Spec, root: &Path) -> Result<Option<Filter>> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
     seccomp::prepare(profile, Some(&root.join(".cache/seccomp"))).map(Some).context("linux.seccomp")
 }

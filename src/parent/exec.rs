@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::close;
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::Process;
 
 use super::serve::{Service, hand_over_pidfd};
 use super::spawn::{self, spawn, spawn_by_way};
@@ -19,7 +19,7 @@ use crate::linux::{intel_rdt, memory_policy, namespaces, personality};
 use crate::process::listen_fds::Passed;
 use crate::process::{self, exec_cpu_affinity, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
-use crate::state::{Container, Record, Status, pid_file};
+use crate::state::{Container, Kept, Record, Status, pid_file};
 use crate::sys::fd::{end_child, pidfd_open};
 use crate::timing::phase;
 
@@ -29,8 +29,6 @@ const NO_ENTRY: &str = "error adding pid of the program to cgroups";
 /// What the command line says of the program.
 #[derive(Debug)]
 pub struct Options {
-    /// `--root`
-    pub root: PathBuf,
     /// The program.
     pub process: Process,
     /// `--pid-file`
@@ -53,10 +51,10 @@ pub struct Options {
 pub fn exec(
     container: &Container,
     record: &Record,
-    spec: &Spec,
+    kept: &Kept,
     options: &Options,
 ) -> Result<(spawn::Process, Option<OwnedFd>)> {
-    let process = &options.process;
+    let (process, spec) = (&options.process, &kept.spec);
     phase("check the process");
     process::check(process)?;
     personality::check(spec)?;
@@ -69,8 +67,6 @@ pub fn exec(
         Status::Paused => bail!("cannot exec in a paused container (use --ignore-paused to override)"),
         Status::Stopped | Status::Creating => bail!("cannot exec in a stopped container"),
     }
-    phase("seccomp: compile or find the filter");
-    let filter = super::create::prepare_filter(spec, &options.root)?;
     let init = pidfd_open(record.init_process_pid).context("cannot exec in a stopped container")?;
     let namespaces = namespaces::flags(&record.namespaces);
 
@@ -86,7 +82,7 @@ pub fn exec(
         let launch = Launch {
             process,
             spec,
-            filter: filter.as_ref(),
+            filter: kept.filter.as_ref(),
             channel: channel_of_program,
             user_namespace,
             piped: terminal::is_piped(process, options.console_socket.as_deref()),

@@ -5,6 +5,7 @@
 
 pub mod gate;
 pub mod id;
+pub mod kept;
 pub mod pid_file;
 pub mod record;
 pub mod status;
@@ -22,6 +23,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Context as _, Result, anyhow, bail};
 
+pub use kept::Kept;
 pub use record::Record;
 pub use status::Status;
 
@@ -48,8 +50,8 @@ impl Container {
             .create(root)
             .with_context(|| format!("--root: mkdir {root:?}"))?;
         let path = root.join(id);
-        // Searchable by all: a container whose root is another user has to reach nothing but its own gate.
-        match fs::DirBuilder::new().mode(0o711).create(&path) {
+        // Nobody else needs it: init takes its side of the gate as the directory's owner, before any change of user.
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 bail!("container with given ID already exists: {id:?} (delete it first, or choose another id)")
             }
@@ -137,8 +139,11 @@ impl Container {
 
     /// Removes the directory and what is in it; already gone is success.
     pub fn remove(&self) -> Result<()> {
-        // Usually there is nothing but the record, and no need to list the directory.
-        let _ = unlinkat(&self.dir, RECORD, UnlinkatFlags::NoRemoveDir);
+        // Usually there is nothing but these, and no need to list the directory. The record goes first: without it the
+        // rest is removed by whoever deletes the container again.
+        for file in [RECORD, kept::KEPT, kept::FILTER] {
+            let _ = unlinkat(&self.dir, file, UnlinkatFlags::NoRemoveDir);
+        }
         if fs::remove_dir(&self.path).is_ok() {
             return Ok(());
         }

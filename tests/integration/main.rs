@@ -19,6 +19,7 @@ mod events;
 mod exec;
 mod hooks;
 mod inside;
+mod kept;
 mod kill;
 mod leaks;
 mod lifecycle;

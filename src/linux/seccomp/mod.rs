@@ -160,6 +160,12 @@ pub struct Filter {
     flags: u32,
 }
 
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Filter({} bytes, flags {:#x})", self.bpf().len(), self.flags)
+    }
+}
+
 /// Compiles the rules, or takes them from `cache_dir` (made with mode 0700 when a filter is stored). For the parent,
 /// before init is spawned: what libseccomp allocates must not be charged to the container. A cache that cannot be used
 /// is no error.
@@ -227,6 +233,23 @@ fn kernel_flag(flag: LinuxSeccompFilterFlag) -> Result<u32> {
 }
 
 impl Filter {
+    /// Takes a filter that was compiled earlier, by the flags and the program that it had then.
+    ///
+    /// # Errors
+    /// The program is empty, too long for the kernel, or not a whole number of instructions.
+    pub fn from_bpf(flags: u32, bpf: Vec<u8>) -> Result<Self> {
+        let count = bpf.len() / sys::INSTRUCTION;
+        if !bpf.len().is_multiple_of(sys::INSTRUCTION) || !(1..=usize::from(u16::MAX)).contains(&count) {
+            bail!("{} bytes are not a filter", bpf.len());
+        }
+        Ok(Self { program: Program { bytes: bpf, start: 0 }, flags })
+    }
+
+    /// The flags of seccomp(2) that it is loaded with.
+    pub fn flags(&self) -> u32 {
+        self.flags
+    }
+
     /// Whether a rule asks an agent, so that `load` returns a notification fd.
     pub fn wants_listener(&self) -> bool {
         self.flags & sys::FILTER_FLAG_NEW_LISTENER != 0
@@ -241,7 +264,8 @@ impl Filter {
         sys::set_mode_filter(self.flags, self.bpf()).context("linux.seccomp: seccomp SECCOMP_SET_MODE_FILTER")
     }
 
-    fn bpf(&self) -> &[u8] {
+    /// The program: an array of `struct sock_filter` in the machine's byte order.
+    pub fn bpf(&self) -> &[u8] {
         self.program.bpf()
     }
 }
