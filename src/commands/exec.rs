@@ -11,7 +11,8 @@ use super::cli;
 use super::create::preserved_fds;
 use crate::cgroups::Below;
 use crate::config;
-use crate::error::{Context as _, Result, bail, ensure};
+use crate::error::{Context as _, Result, anyhow, bail, ensure};
+use crate::linux::ids;
 use crate::parent::exec::{Options, exec};
 use crate::parent::foreground::{self, Signals};
 use crate::process;
@@ -117,13 +118,19 @@ fn inherit(process: &mut Process, spec: &Spec) {
 }
 
 fn set_user(args: &cli::Exec, process: &mut Process) -> Result<()> {
+    args.additional_gids.iter().try_for_each(|&gid| ids::check(gid)).context("--additional-gids")?;
     if !args.additional_gids.is_empty() {
         let groups = process.user().additional_gids().iter().flatten().chain(&args.additional_gids);
         let groups = groups.copied().collect();
         process.user_mut().set_additional_gids(Some(groups));
     }
     let Some(user) = &args.user else { return Ok(()) };
-    let number = |text: &str| text.parse::<u32>().with_context(|| format!("--user {user:?}: {text:?} is no id"));
+    let number = |text: &str| -> Result<u32> {
+        let id =
+            text.parse().map_err(|_| anyhow!("--user {user:?}: invalid id {text:?}: not a number up to 4294967294"))?;
+        ids::check(id).with_context(|| format!("--user {user:?}"))?;
+        Ok(id)
+    };
     let (uid, gid) = match user.split_once(':') {
         Some((uid, gid)) => (number(uid)?, Some(number(gid)?)),
         None => (number(user)?, None),

@@ -9,6 +9,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, fstatat, makedev, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
+use super::ids;
 use crate::error::{Context as _, Result, bail, ensure};
 use crate::mounts;
 use crate::root::Rootfs;
@@ -50,6 +51,9 @@ pub fn check(spec: &Spec) -> Result<()> {
             "linux.devices[{index}].fileMode: {} is more than 511",
             device.file_mode().unwrap_or_default()
         );
+        for (name, id) in [("uid", device.uid()), ("gid", device.gid())] {
+            id.map_or(Ok(()), ids::check).with_context(|| format!("linux.devices[{index}].{name}"))?;
+        }
         let is_number = |number: i64| u32::try_from(number).is_ok();
         ensure!(
             device.typ() == LinuxDeviceType::P || is_number(device.major()) && is_number(device.minor()),

@@ -1,6 +1,7 @@
 //! `linux.*` of config.json: a file a property.
 
 pub mod devices;
+pub mod ids;
 pub mod intel_rdt;
 pub mod loopback;
 pub mod masked_paths;

@@ -8,8 +8,8 @@ use nix::fcntl::readlink;
 use nix::unistd::geteuid;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 
-use super::namespaces;
-use crate::error::{Context as _, Result, bail, ensure};
+use super::{ids, namespaces};
+use crate::error::{Context as _, Result, anyhow, bail, ensure};
 
 /// Not root, or root of a user namespace only. The second costs a file to read, unless it is the kernel's first one, which
 /// always has the same number (PROC_USER_INIT_INO).
@@ -31,9 +31,7 @@ pub fn check(spec: &Spec) -> Result<()> {
         bail!("linux.uidMappings: mappings without a user namespace among linux.namespaces");
     }
     for (name, mappings) in [("uidMappings", uids), ("gidMappings", gids)] {
-        if let Some(index) = mappings.iter().position(|mapping| mapping.size() == 0) {
-            bail!("linux.{name}[{index}].size: must not be 0");
-        }
+        ids::check_mappings(mappings).map_err(|error| anyhow!("linux.{name}{error}"))?;
     }
     Ok(())
 }

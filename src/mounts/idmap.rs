@@ -16,8 +16,8 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
 use super::is_bind;
 use super::options::Options;
-use crate::error::{Context as _, Result, bail, ensure};
-use crate::linux::{namespaces, uid_mappings};
+use crate::error::{Context as _, Result, anyhow, ensure};
+use crate::linux::{ids, namespaces, uid_mappings};
 use crate::sys::clone::{Side, fork};
 use crate::sys::fd::end_child;
 use crate::sys::mount::{Attributes, attr, set_attributes};
@@ -33,9 +33,7 @@ struct Mapping<'a> {
 pub fn check(spec: &Spec, mount: &Mount, options: &Options<'_>) -> Result<()> {
     let own = own(mount);
     for (name, mappings) in [("uidMappings", own.uids), ("gidMappings", own.gids)] {
-        if let Some(index) = mappings.iter().position(|mapping| mapping.size() == 0) {
-            bail!("{name}[{index}].size: must not be 0");
-        }
+        ids::check_mappings(mappings).map_err(|error| anyhow!("{name}{error}"))?;
     }
     ensure!(own.uids.is_empty() == own.gids.is_empty(), "uidMappings and gidMappings are needed both, or none of them");
     if !is_wanted(mount, options) {

@@ -19,6 +19,7 @@ use oci_spec::runtime::{Mount, Spec};
 
 use crate::config::Bundle;
 use crate::error::{Context as _, Result, bail, ensure};
+use crate::linux::ids;
 use crate::root::Rootfs;
 use crate::root::path::clean;
 use crate::sys::mount::{Attributes, attach, attr, set_attributes};
@@ -65,6 +66,7 @@ fn check_one(spec: &Spec, mount: &Mount) -> Result<()> {
     }
     ensure!(!options.copy_up || mount.typ().as_deref() == Some("tmpfs"), "tmpcopyup is for a tmpfs only");
     ensure!(!is_bind || mount.source().is_some(), "source is missing: a bind mount needs one");
+    options.filesystem.iter().try_for_each(|option| ids::check_option(option))?;
     idmap::check(spec, mount, &options)
 }
 

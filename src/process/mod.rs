@@ -32,6 +32,7 @@ pub fn check(process: &Process) -> Result<()> {
     apparmor_profile::check(process).context("process.apparmorProfile")?;
     selinux_label::check(process).context("process.selinuxLabel")?;
     cwd::check(process).context("process.cwd")?;
+    user::check(process)?;
     env::check(process).context("process.env")?;
     oom_score_adj::check(process).context("process.oomScoreAdj")?;
     scheduler::check(process).context("process.scheduler")?;

@@ -11,9 +11,21 @@ use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 use oci_spec::runtime::Process;
 
 use crate::error::{Context as _, Result};
+use crate::linux::ids;
 
 /// How much of the container's /etc/passwd is looked at: it is the attacker's file.
 const LONGEST_PASSWD: u64 = 1 << 20;
+
+/// Checks that all ids are ids.
+pub fn check(process: &Process) -> Result<()> {
+    let user = process.user();
+    ids::check(user.uid()).context("process.user.uid")?;
+    ids::check(user.gid()).context("process.user.gid")?;
+    for (index, &gid) in user.additional_gids().iter().flatten().enumerate() {
+        ids::check(gid).with_context(|| format!("process.user.additionalGids[{index}]"))?;
+    }
+    Ok(())
+}
 
 /// Sets the umask, 0022 if none is configured.
 pub fn set_umask(process: &Process) {

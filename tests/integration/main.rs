@@ -18,6 +18,7 @@ mod docker;
 mod events;
 mod exec;
 mod hooks;
+mod ids;
 mod inside;
 mod kept;
 mod kill;
