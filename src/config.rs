@@ -4,7 +4,6 @@ mod property;
 mod schema;
 mod spelling;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
@@ -15,7 +14,7 @@ use crate::linux::{
     devices, intel_rdt, masked_paths, memory_policy, mount_label, namespaces, net_devices, personality, readonly_paths,
     rootfs_propagation, seccomp, sysctl, time_offsets, uid_mappings,
 };
-use crate::{cgroups, hooks, hostname, mounts, process, root};
+use crate::{cgroups, hooks, hostname, input, mounts, process, root};
 
 /// A bundle whose configuration was found good.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ pub fn load(bundle: &Path) -> Result<Bundle> {
 
 /// Reads a config.json; nothing in it is checked yet.
 pub fn read(path: &Path) -> Result<Box<Spec>> {
-    let json = fs::read(path).with_context(|| format!("read {path:?}"))?;
+    let json = input::read(path, input::LONGEST_CONFIG).with_context(|| format!("read {path:?}"))?;
     // A list would do for the parser, which takes the properties in their order then.
     let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
     ensure!(first.is_none_or(|&byte| byte == b'{'), "{path:?}: is not a JSON object");

@@ -11,6 +11,7 @@ pub mod error;
 pub mod hooks;
 pub mod hostname;
 pub mod init;
+pub mod input;
 pub mod linux;
 pub mod log;
 pub mod mounts;

@@ -1,7 +1,6 @@
 //! `tare exec`
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
 use std::str::FromStr as _;
 
@@ -10,13 +9,12 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Sp
 use super::cli;
 use super::create::preserved_fds;
 use crate::cgroups::Below;
-use crate::config;
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::linux::ids;
 use crate::parent::exec::{Options, exec};
 use crate::parent::foreground::{self, Signals};
-use crate::process;
 use crate::state::Container;
+use crate::{config, input, process};
 
 /// What `exec` returns when the program could not be run, as runc does.
 const NOT_RUN: i32 = 255;
@@ -82,7 +80,8 @@ fn process_of(args: &cli::Exec, spec: &Spec) -> Result<Process> {
 }
 
 fn read(path: &Path) -> Result<Process> {
-    let json = fs::read(path).with_context(|| format!("--process: read {path:?}"))?;
+    let json =
+        input::read_argument(path, input::LONGEST_CONFIG).with_context(|| format!("--process: read {path:?}"))?;
     config::parse_process(&json).with_context(|| format!("--process {path:?}"))
 }
 

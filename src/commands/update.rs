@@ -1,7 +1,6 @@
 //! `tare update`
 
-use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use oci_spec::runtime::LinuxResources;
@@ -9,13 +8,16 @@ use serde_json::{Map, Value, json};
 
 use super::cli;
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
+use crate::input::LONGEST_CONFIG;
 use crate::linux::intel_rdt;
 use crate::state::{Container, Status};
-use crate::{cgroups, config};
+use crate::{cgroups, config, input};
 
 /// Changes the limits of a container. Those that are not named stay; if the kernel refuses one, all are as before.
 pub fn run(root: &Path, args: &cli::Update) -> Result<()> {
     let container = Container::open(root, &args.id)?;
+    // Before the lock: standard input may be slow.
+    let asked = asked(args)?;
     let _lock = container.lock()?;
     let mut record = container.record()?;
     if container.status(&record)? == Status::Stopped {
@@ -23,7 +25,7 @@ pub fn run(root: &Path, args: &cli::Update) -> Result<()> {
     }
     let old = to_value(&record.resources).context("state.json: resources")?;
     let mut new = old.clone();
-    merge(&mut new, &wake_up(&old, lift_swap(asked(args)?)));
+    merge(&mut new, &wake_up(&old, lift_swap(asked)));
     let new = to_resources(&new).context("linux.resources")?;
     let rdt = intel_rdt::update(&record, args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref())?;
     let changed = cgroups::reopen(&record.cgroup)?.update(&new);
@@ -38,12 +40,10 @@ pub fn run(root: &Path, args: &cli::Update) -> Result<()> {
 /// What is asked for: the file's resources, or those of the flags.
 fn asked(args: &cli::Update) -> Result<Value> {
     let Some(path) = &args.resources else { return of_flags(args) };
-    let mut json = Vec::new();
-    if path == Path::new("-") {
-        io::stdin().read_to_end(&mut json).context("--resources -: read standard input")?;
-    } else {
-        json = fs::read(path).with_context(|| format!("--resources: read {path:?}"))?;
-    }
+    let json = match path == Path::new("-") {
+        true => input::read_all(io::stdin(), 0, LONGEST_CONFIG).context("--resources -: read standard input"),
+        false => input::read_argument(path, LONGEST_CONFIG).with_context(|| format!("--resources: read {path:?}")),
+    }?;
     let mut asked: Value = serde_json::from_slice(&json).map_err(|error| anyhow!("--resources {path:?}: {error}"))?;
     ensure!(asked.is_object(), "--resources {path:?}: is not a JSON object");
     config::respell_resources(&mut asked);

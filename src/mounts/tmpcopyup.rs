@@ -52,7 +52,9 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &Path, depth: usiz
             copy_directory(open_at(from, name, flags)?, open_at(to, name, flags)?, depth + 1)
         }
         SFlag::S_IFREG => {
-            let mut source = File::from(open_at(from, name, OFlag::O_RDONLY)?);
+            // It may be another file by now: a fifo is not waited for.
+            let mut source = File::from(open_at(from, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+            ensure!(source.metadata().context("stat")?.is_file(), "is not a regular file any more");
             let mut copy = File::from(open_at(to, name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
             io::copy(&mut source, &mut copy).context("copy")?;
             own(copy.as_fd(), &found)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::sys::stat::{SFlag, stat};
+use nix::sys::stat::stat;
 use nix::unistd::{AccessFlags, faccessat};
 use oci_spec::runtime::Process;
 
@@ -56,8 +56,11 @@ pub fn find(program: &str, path: &str) -> Result<PathBuf> {
 /// Is it a file that this process may execute?
 pub fn check_executable(path: &Path) -> Result<(), Errno> {
     let found = stat(path)?;
-    if SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR {
-        return Err(Errno::EISDIR);
+    match found.st_mode & libc::S_IFMT {
+        libc::S_IFREG => {}
+        libc::S_IFDIR => return Err(Errno::EISDIR),
+        // What execve(2) says of a fifo, a socket or a device.
+        _ => return Err(Errno::EACCES),
     }
     // Root may read anything but execute only what somebody may.
     if found.st_mode & 0o111 == 0 {

@@ -1,6 +1,5 @@
 //! Why a program that is there cannot be executed: the kernel has the same words for what it needs beside it.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -8,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::args::{check_executable, go_words};
+use crate::input;
 use crate::root::obstacle;
 
 /// As much as the kernel itself looks at to find a script's interpreter, and more: the headers of a program.
@@ -25,7 +25,7 @@ pub fn explain(program: &Path, errno: Errno) -> String {
 
 fn interpreter(program: &Path) -> Option<PathBuf> {
     let mut head = Vec::with_capacity(HEAD);
-    File::open(program).ok()?.take(HEAD as u64).read_to_end(&mut head).ok()?;
+    input::open(program).ok()?.take(HEAD as u64).read_to_end(&mut head).ok()?;
     let name = of_script(&head).or_else(|| of_program(&head))?;
     Some(PathBuf::from(std::ffi::OsStr::from_bytes(name)))
 }

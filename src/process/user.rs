@@ -1,9 +1,8 @@
 //! `process.user`: ids, groups, umask, and the home directory that goes with them.
 
-use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, fstat, makedev, umask};
@@ -11,6 +10,7 @@ use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 use oci_spec::runtime::Process;
 
 use crate::error::{Context as _, Result};
+use crate::input;
 use crate::linux::ids;
 
 /// How much of the container's /etc/passwd is looked at: it is the attacker's file.
@@ -70,9 +70,7 @@ pub fn own_streams(process: &Process) -> Result<()> {
 
 /// The user's home directory by the container's /etc/passwd; `/` if it has none.
 pub fn home(process: &Process) -> String {
-    // Not to wait, should it be a fifo.
-    let passwd = File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/passwd");
-    let Ok(passwd) = passwd else { return "/".to_owned() };
+    let Ok(passwd) = input::open(Path::new("/etc/passwd")) else { return "/".to_owned() };
     let lines = BufReader::new(passwd.take(LONGEST_PASSWD)).lines().map_while(std::result::Result::ok);
     let mut homes = lines.filter_map(|line| home_of(&line, process.user().uid()));
     homes.next().unwrap_or_else(|| "/".to_owned())

@@ -19,6 +19,7 @@ mod events;
 mod exec;
 mod hooks;
 mod ids;
+mod input;
 mod inside;
 mod kept;
 mod kill;

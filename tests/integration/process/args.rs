@@ -2,7 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::json;
 
 use crate::container::Container;
@@ -158,4 +162,56 @@ fn a_capability_makes_up_for_a_missing_permission() {
         c.config["process"]["capabilities"][set] = json!(["CAP_DAC_OVERRIDE"]);
     }
     c.run().ok();
+}
+
+/// Makes a fifo that everybody may execute, and nobody writes to.
+fn make_fifo(path: &Path) {
+    let _ = fs::remove_file(path);
+    mkfifo(path, Mode::from_bits_truncate(0o777)).expect("mkfifo");
+    fs::set_permissions(path, PermissionsExt::from_mode(0o777)).expect("chmod");
+}
+
+#[test]
+fn a_fifo_a_socket_and_a_device_are_no_programs() {
+    let mut c = Container::sleeping();
+    let tool = c.rootfs().join("bin/tool");
+    make_fifo(&tool);
+    let _socket = UnixListener::bind(c.rootfs().join("bin/socket")).expect("bind");
+    fs::set_permissions(c.rootfs().join("bin/socket"), PermissionsExt::from_mode(0o777)).expect("chmod");
+    c.launch();
+    for program in ["/bin/tool", "tool", "/bin/socket", "/dev/null"] {
+        let outcome = c.call(&["exec", &c.id, program]);
+        assert!(matches!(outcome.exit_code(), 1 | 255), "{program}: {}", outcome.exit_code());
+        assert!(outcome.stderr.to_lowercase().contains("permission denied"), "{program}: {}", outcome.stderr);
+    }
+    c.delete_force().ok();
+    c.args(&["/bin/tool"]);
+    c.run().fails(&["permission denied"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_fifo_in_the_place_of_an_interpreter_is_not_waited_for() {
+    let mut c = Container::new();
+    make_fifo(&c.rootfs().join("bin/tool"));
+    fs::write(c.rootfs().join("bin/script"), "#!/bin/tool\n").expect("write");
+    fs::set_permissions(c.rootfs().join("bin/script"), PermissionsExt::from_mode(0o755)).expect("chmod");
+    c.args(&["/bin/script"]);
+    c.run().fails(&["permission denied"]);
+    c.assert_nothing_left();
+}
+
+/// Why it could not be executed is looked for in the file, which is another one by then.
+#[test]
+fn a_program_that_becomes_a_fifo_before_it_is_started_is_not_waited_for() {
+    let mut c = Container::new();
+    let tool = c.rootfs().join("bin/tool");
+    fs::write(&tool, "#!/bin/sh\n").expect("write");
+    fs::set_permissions(&tool, PermissionsExt::from_mode(0o755)).expect("chmod");
+    c.args(&["/bin/tool"]);
+    c.create().ok();
+    make_fifo(&tool);
+    c.start().fails(&["permission denied"]);
+    c.delete_force().ok();
+    c.assert_nothing_left();
 }
