@@ -41,6 +41,11 @@ pub fn open(path: Option<&Path>, format: Format, debug: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whether messages go to a file, not to standard error.
+pub fn has_file() -> bool {
+    LOGGER.get().is_some_and(|logger| logger.file.is_some())
+}
+
 /// Reports the error that ends a command: one write, one line, on the log and, for a person, on standard error.
 pub fn fatal(error: &Error) {
     let reason = one_line(error);

@@ -1,12 +1,11 @@
 //! `tare create`
 
-use std::path::PathBuf;
-
 use super::cli;
 use crate::cgroups::Kind;
 use crate::error::{Result, ensure};
 use crate::parent::create::{Options, create};
 use crate::process::listen_fds::{self, Passed};
+use crate::state::Root;
 use crate::sys::fd::is_open;
 
 /// Creates the container and leaves it waiting.
@@ -16,7 +15,7 @@ pub fn run(options: Options) -> Result<()> {
 
 impl cli::Create {
     /// The flags as the parent stage takes them, the environment's LISTEN_FDS included.
-    pub fn options(self, root: PathBuf, cgroups: Kind, detached: bool) -> Result<Options> {
+    pub fn options(self, root: Root, cgroups: Kind, detached: bool) -> Result<Options> {
         let preserved_fds = preserved_fds(self.preserve_fds)?;
         Ok(Options {
             root,

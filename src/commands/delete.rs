@@ -1,14 +1,12 @@
 //! `tare delete`
 
-use std::path::Path;
-
 use super::{cli, several};
-use crate::error::Result;
+use crate::error::{Result, bail};
 use crate::parent;
-use crate::state::{self, Container};
+use crate::state::{Container, Root};
 
 /// Deletes the containers.
-pub fn run(root: &Path, args: &cli::Delete) -> Result<()> {
+pub fn run(root: &Root, args: &cli::Delete) -> Result<()> {
     if !args.regex {
         return several::each(&args.ids, |id| delete(root, id, args.force));
     }
@@ -17,10 +15,10 @@ pub fn run(root: &Path, args: &cli::Delete) -> Result<()> {
     })
 }
 
-fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
-    state::id::check(id)?;
-    if force && !root.join(id).exists() {
-        return Ok(());
+fn delete(root: &Root, id: &str, force: bool) -> Result<()> {
+    match Container::find(root, id)? {
+        Some(container) => parent::delete::delete(&container, force),
+        None if force => Ok(()),
+        None => bail!("container {id:?} does not exist"),
     }
-    parent::delete::delete(&Container::open(root, id)?, force)
 }

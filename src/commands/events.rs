@@ -1,7 +1,6 @@
 //! `tare events`
 
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,7 +14,7 @@ use crate::cgroups::{self, Manager, OomWatch, Stats};
 use crate::error::{Context as _, Result, anyhow, bail, one_line};
 use crate::linux::intel_rdt;
 use crate::state::status::open_init;
-use crate::state::{Container, Record, Status};
+use crate::state::{Container, Record, Root, Status};
 
 /// A line of the output, in runc's form.
 #[derive(Serialize)]
@@ -58,7 +57,7 @@ impl Source {
 }
 
 /// Reports once, or until the container stops.
-pub fn run(root: &Path, args: &Events) -> Result<()> {
+pub fn run(root: &Root, args: &Events) -> Result<()> {
     let container = Container::open(root, &args.id)?;
     let record = container.record()?;
     let interval = duration::interval(args.interval)?;

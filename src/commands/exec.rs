@@ -13,21 +13,21 @@ use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::linux::ids;
 use crate::parent::exec::{Options, exec};
 use crate::parent::foreground::{self, Signals};
-use crate::state::Container;
+use crate::state::{Container, Root};
 use crate::{config, input, process};
 
 /// What `exec` returns when the program could not be run, as runc does.
 const NOT_RUN: i32 = 255;
 
 /// Runs a program in a container; unless detached, stays with it and returns its exit status.
-pub fn run(root: &Path, args: cli::Exec) -> Result<i32> {
+pub fn run(root: &Root, args: cli::Exec) -> Result<i32> {
     start(root, args).or_else(|error| {
         crate::log::fatal(&error);
         Ok(NOT_RUN)
     })
 }
 
-fn start(root: &Path, args: cli::Exec) -> Result<i32> {
+fn start(root: &Root, args: cli::Exec) -> Result<i32> {
     let container = Container::open(root, &args.id)?;
     let record = container.record()?;
     let kept = container.kept()?;

@@ -1,7 +1,6 @@
 //! `tare kill`
 
 use std::os::fd::AsFd as _;
-use std::path::Path;
 use std::str::FromStr as _;
 
 use nix::errno::Errno;
@@ -10,11 +9,11 @@ use nix::sys::signal::Signal;
 use super::{cli, several};
 use crate::cgroups;
 use crate::error::{Context as _, Result, anyhow, bail};
-use crate::state::{Container, Record, Status, status};
+use crate::state::{Container, Record, Root, Status, status};
 use crate::sys::fd::{kill, pidfd_send_signal};
 
 /// Sends a signal to init, or to all processes, of a container or of all that match.
-pub fn run(root: &Path, args: &cli::Kill) -> Result<()> {
+pub fn run(root: &Root, args: &cli::Kill) -> Result<()> {
     let signal = parse(&args.signal)?;
     if !args.regex {
         return kill_one(root, &args.id, signal, args.all);
@@ -27,12 +26,12 @@ pub fn run(root: &Path, args: &cli::Kill) -> Result<()> {
 }
 
 /// `None`: it is gone, or only about to be made.
-fn status_of(root: &Path, id: &str) -> Result<Option<Status>> {
+fn status_of(root: &Root, id: &str) -> Result<Option<Status>> {
     let Ok(container) = Container::open(root, id) else { return Ok(None) };
     container.load()?.map(|record| container.status(&record)).transpose()
 }
 
-fn kill_one(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
+fn kill_one(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
     let container = Container::open(root, id)?;
     let record = container.record()?;
     if all {

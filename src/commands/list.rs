@@ -2,18 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
-
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
 
 use super::cli::ListFormat;
 use super::state::State;
 use crate::error::{Context as _, Result};
-use crate::state::{self, Record, Status};
+use crate::state::{self, Record, Root, Status};
 
 /// Prints the containers below the root.
-pub fn run(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
+pub fn run(root: &Root, format: ListFormat, quiet: bool) -> Result<()> {
     let ids = state::ids(root)?;
     let text = if quiet {
         ids.iter().fold(String::new(), |text, id| text + id + "\n")
@@ -29,12 +25,8 @@ pub fn run(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
 }
 
 /// The containers that are still there when they are looked at.
-fn read(root: &Path, ids: &[String]) -> Result<Vec<(Record, Status)>> {
-    if ids.is_empty() {
-        return Ok(Vec::new()); // there may be no such directory
-    }
-    let directory = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .with_context(|| format!("--root: open {root:?}"))?;
+fn read(root: &Root, ids: &[String]) -> Result<Vec<(Record, Status)>> {
+    let Some(directory) = root.open()? else { return Ok(Vec::new()) };
     let mut containers = Vec::with_capacity(ids.len());
     for id in ids {
         match state::look(root, &directory, id) {

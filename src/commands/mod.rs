@@ -34,6 +34,7 @@ use crate::error::{Context as _, Result};
 use crate::linux::uid_mappings::is_rootless;
 use crate::log::{self, Format};
 use crate::parent::sealed_exe;
+use crate::state::Root;
 use crate::timing;
 use cli::{CgroupManager, Cli, Command, Global, LogFormat, Rootless, TimingFormat};
 
@@ -68,7 +69,10 @@ fn run(cli: Cli) -> Result<i32> {
     if cli.global.version {
         return version::run().map(|()| 0);
     }
-    let root = root(&cli.global);
+    let mut root = root(&cli.global);
+    if matches!(cli.command, Some(Command::State(_) | Command::Ps(_) | Command::List(_) | Command::Stats(_))) {
+        root = root.quiet();
+    }
     match cli.command {
         Some(Command::Create(args)) => apart(|| {
             sealed_exe::ensure_sealed()?;
@@ -126,10 +130,14 @@ fn kind(global: &Global) -> Kind {
 }
 
 /// Where the containers' state is: `--root`, or a directory that the caller may write to.
-fn root(global: &Global) -> PathBuf {
-    if let Some(root) = &global.root {
-        return root.clone();
+fn root(global: &Global) -> Root {
+    match &global.root {
+        Some(root) => Root::named(root.clone()),
+        None => Root::default_at(default_root(global)),
     }
+}
+
+fn default_root(global: &Global) -> PathBuf {
     let rootless = match global.rootless {
         Rootless::True => true,
         Rootless::False => false,

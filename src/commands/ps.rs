@@ -1,16 +1,15 @@
 //! `tare ps`
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::Command;
 
 use super::cli::{ListFormat, Ps};
 use crate::cgroups;
 use crate::error::{Context as _, Result, anyhow, ensure};
-use crate::state::{Container, Status};
+use crate::state::{Container, Root, Status};
 
 /// Lists the processes of a container: their ids as JSON, or what ps(1) tells of them.
-pub fn run(root: &Path, args: &Ps) -> Result<()> {
+pub fn run(root: &Root, args: &Ps) -> Result<()> {
     let container = Container::open(root, &args.id)?;
     let record = container.record()?;
     // The cgroup of a stopped container is there until it is deleted, but systemd takes its own away at once.

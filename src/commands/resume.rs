@@ -1,13 +1,11 @@
 //! `tare resume`
 
-use std::path::Path;
-
 use crate::cgroups;
 use crate::error::{Result, bail};
-use crate::state::{Container, Status};
+use crate::state::{Container, Root, Status};
 
 /// Thaws the container's cgroup.
-pub fn run(root: &Path, id: &str) -> Result<()> {
+pub fn run(root: &Root, id: &str) -> Result<()> {
     let container = Container::open(root, id)?;
     let _lock = container.lock()?;
     let record = container.record()?;

@@ -1,14 +1,12 @@
 //! Commands for several containers at once: those that are named, or (`--regex`, as crun has it) those whose ids match.
 
-use std::path::Path;
-
 use regex::Regex;
 
 use crate::error::{Context as _, Result};
-use crate::state;
+use crate::state::{self, Root};
 
 /// The ids of all containers that match a regular expression anywhere; none that does is no error.
-pub fn matching(root: &Path, pattern: &str) -> Result<Vec<String>> {
+pub fn matching(root: &Root, pattern: &str) -> Result<Vec<String>> {
     let pattern = Regex::new(pattern).with_context(|| format!("--regex {pattern:?}"))?;
     Ok(state::ids(root)?.into_iter().filter(|id| pattern.is_match(id)).collect())
 }

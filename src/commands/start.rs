@@ -1,14 +1,12 @@
 //! `tare start`
 
-use std::path::Path;
-
 use crate::error::Result;
 use crate::parent;
 use crate::parent::notify_socket::Proxy;
-use crate::state::{Container, status};
+use crate::state::{Container, Root, status};
 
 /// Runs the program of a created container.
-pub fn run(root: &Path, id: &str) -> Result<()> {
+pub fn run(root: &Root, id: &str) -> Result<()> {
     let container = Container::open(root, id)?;
     let lock = container.lock()?;
     let record = container.record()?;

@@ -1,14 +1,14 @@
 //! `tare state`
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use serde::Serialize;
 
 use crate::error::{Context as _, Result};
 use crate::state::record::OCI_VERSION;
-use crate::state::{Container, Record, Status};
+use crate::state::{Container, Record, Root, Status};
 
 /// The state of runtime.md with what runc adds to it, in its order.
 #[derive(Debug, Serialize)]
@@ -50,7 +50,7 @@ impl<'a> State<'a> {
 }
 
 /// Prints the state of a container.
-pub fn run(root: &Path, id: &str) -> Result<()> {
+pub fn run(root: &Root, id: &str) -> Result<()> {
     let container = Container::open(root, id)?;
     let record = container.record()?;
     let state = State::of(&record, container.status(&record)?);

@@ -6,7 +6,6 @@ mod table;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
-use std::path::Path;
 use std::thread::sleep;
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use super::cli::{ListFormat, Stats};
 use super::{duration, print};
 use crate::cgroups;
 use crate::error::{Context as _, Result, bail, one_line};
-use crate::state::{self, Container, Status};
+use crate::state::{self, Container, Root, Status};
 use crate::sys::terminal;
 use row::Row;
 
@@ -28,7 +27,7 @@ struct Reading {
 type Readings = BTreeMap<String, Reading>;
 
 /// Reads twice, since a share of time is one of the time between two readings, and goes on with `--watch`.
-pub fn run(root: &Path, args: &Stats) -> Result<()> {
+pub fn run(root: &Root, args: &Stats) -> Result<()> {
     let interval = duration::interval(args.interval)?;
     let in_place = args.watch && matches!(args.format, ListFormat::Table) && std::io::stdout().is_terminal();
     let mut before = first(root, &args.ids)?;
@@ -55,7 +54,7 @@ impl Reading {
 }
 
 /// The first reading: what is asked for by name has to be there.
-fn first(root: &Path, ids: &[String]) -> Result<Readings> {
+fn first(root: &Root, ids: &[String]) -> Result<Readings> {
     if ids.is_empty() {
         return all(root, |id, error| log::warn!("stats: {id:?}: {}", one_line(error)));
     }
@@ -68,16 +67,16 @@ fn first(root: &Path, ids: &[String]) -> Result<Readings> {
 }
 
 /// A later one: containers come and go.
-fn again(root: &Path, ids: &[String]) -> Result<Readings> {
+fn again(root: &Root, ids: &[String]) -> Result<Readings> {
     let gone = |id: &str, error: &_| log::debug!("stats: {id:?}: {}", one_line(error));
     if ids.is_empty() { all(root, gone) } else { Ok(of(root, ids, gone)) }
 }
 
-fn all(root: &Path, failed: impl Fn(&str, &crate::error::Error)) -> Result<Readings> {
+fn all(root: &Root, failed: impl Fn(&str, &crate::error::Error)) -> Result<Readings> {
     Ok(of(root, &state::ids(root)?, failed))
 }
 
-fn of(root: &Path, ids: &[String], failed: impl Fn(&str, &crate::error::Error)) -> Readings {
+fn of(root: &Root, ids: &[String], failed: impl Fn(&str, &crate::error::Error)) -> Readings {
     let mut readings = Readings::new();
     for id in ids {
         match read(root, id) {
@@ -90,7 +89,7 @@ fn of(root: &Path, ids: &[String], failed: impl Fn(&str, &crate::error::Error)) 
 }
 
 /// None of a container that has stopped, or is still being made.
-fn read(root: &Path, id: &str) -> Result<Option<Reading>> {
+fn read(root: &Root, id: &str) -> Result<Option<Reading>> {
     let container = Container::open(root, id)?;
     let Some(record) = container.load()? else { return Ok(None) };
     if matches!(container.status(&record)?, Status::Stopped | Status::Creating) {

@@ -10,11 +10,11 @@ use super::cli;
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::input::LONGEST_CONFIG;
 use crate::linux::intel_rdt;
-use crate::state::{Container, Status};
+use crate::state::{Container, Root, Status};
 use crate::{cgroups, config, input};
 
 /// Changes the limits of a container. Those that are not named stay; if the kernel refuses one, all are as before.
-pub fn run(root: &Path, args: &cli::Update) -> Result<()> {
+pub fn run(root: &Root, args: &cli::Update) -> Result<()> {
     let container = Container::open(root, &args.id)?;
     // Before the lock: standard input may be slow.
     let asked = asked(args)?;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use nix::unistd::{close, geteuid};
@@ -25,7 +25,7 @@ use crate::process::listen_fds::Passed;
 use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::root::on_host;
-use crate::state::{Container, Lock, Record, kept, pid_file, status};
+use crate::state::{Container, Lock, Record, Root, kept, pid_file, status};
 use crate::sys::fd::end_child;
 use crate::timing::phase;
 
@@ -33,7 +33,7 @@ use crate::timing::phase;
 #[derive(Debug)]
 pub struct Options {
     /// `--root`: where the runtime keeps its containers.
-    pub root: PathBuf,
+    pub root: Root,
     /// The container's id.
     pub id: String,
     /// `--bundle`
@@ -79,7 +79,7 @@ pub fn create(options: &Options) -> Result<Created> {
     let filter = prepare_filter(&bundle.spec, &options.root)?;
     // Before the notify socket's variable is added: it is for init alone.
     let kept = kept::encode(&bundle.spec, filter.as_ref())?;
-    let notifies = notify_socket::configure(&mut bundle.spec, &options.root.join(&options.id))?;
+    let notifies = notify_socket::configure(&mut bundle.spec, &options.root.path().join(&options.id))?;
     let process = process::of(&bundle.spec)?;
     terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
     let namespaces = Namespaces::open(&bundle.spec)?;
@@ -223,9 +223,9 @@ fn adopt(
 }
 
 /// The compiled seccomp profile of a configuration.
-fn prepare_filter(spec: &Spec, root: &Path) -> Result<Option<Filter>> {
+fn prepare_filter(spec: &Spec, root: &Root) -> Result<Option<Filter>> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
-    seccomp::prepare(profile, Some(&root.join(".cache/seccomp"))).map(Some).context("linux.seccomp")
+    seccomp::prepare(profile, Some(&root.path().join(".cache/seccomp"))).map(Some).context("linux.seccomp")
 }
 
 /// Without the property there are no limits, but the devices are denied all the same.

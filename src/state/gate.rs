@@ -127,7 +127,7 @@ mod tests {
 
     fn container(name: &str) -> (Container, std::path::PathBuf) {
         let root = std::env::temp_dir().join(format!("tare-gate-{name}-{}", std::process::id()));
-        let (container, _lock) = Container::create(&root, "x").unwrap();
+        let (container, _lock) = Container::create(&crate::state::Root::named(root.clone()), "x").unwrap();
         container.make_gate().unwrap();
         (container, root)
     }

@@ -274,7 +274,7 @@ mod tests {
     fn kept_by(name: &str) -> (Container, std::path::PathBuf) {
         let root = std::env::temp_dir().join(format!("tare-kept-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
-        let (container, _lock) = Container::create(&root, "x").unwrap();
+        let (container, _lock) = Container::create(&crate::state::Root::named(root.clone()), "x").unwrap();
         let filter = Filter::from_bpf(8, vec![6, 0, 0, 0, 0, 0, 0xff, 0x7f]).unwrap();
         container.keep(&encode(&spec(), Some(&filter)).unwrap()).unwrap();
         (container, root)

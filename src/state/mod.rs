@@ -8,23 +8,25 @@ pub mod id;
 pub mod kept;
 pub mod pid_file;
 pub mod record;
+pub mod root;
 pub mod status;
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag};
+use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Context as _, Result, anyhow, bail};
 
 pub use kept::Kept;
 pub use record::Record;
+pub use root::Root;
 pub use status::Status;
 
 const RECORD: &str = "state.json";
@@ -42,39 +44,47 @@ pub type Lock = Flock<OwnedFd>;
 
 impl Container {
     /// Makes the directory of a new container below `root`, which is made too, and locks it.
-    pub fn create(root: &Path, id: &str) -> Result<(Self, Lock)> {
+    pub fn create(root: &Root, id: &str) -> Result<(Self, Lock)> {
         id::check(id)?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(root)
-            .with_context(|| format!("--root: mkdir {root:?}"))?;
-        let path = root.join(id);
+        let parent = root.make()?;
         // Nobody else needs it: init takes its side of the gate as the directory's owner, before any change of user.
-        match fs::DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+        match mkdirat(&parent, id, Mode::from_bits_truncate(0o700)) {
+            Err(Errno::EEXIST) => {
                 bail!("container with given ID already exists: {id:?} (delete it first, or choose another id)")
             }
-            result => result.with_context(|| format!("mkdir {path:?}"))?,
+            result => result.with_context(|| format!("mkdir {:?}", root.path().join(id)))?,
         }
-        let container = Self::open_at(id, path)?;
+        let container = Self::open_at(root, &parent, id)?;
         let lock = container.lock()?;
         Ok((container, lock))
     }
 
     /// Opens an existing container.
-    pub fn open(root: &Path, id: &str) -> Result<Self> {
-        id::check(id)?;
-        let path = root.join(id);
-        Self::open_at(id, path).map_err(|error| match crate::error::errno(&error) {
-            Some(Errno::ENOENT) => anyhow!("container {id:?} does not exist"),
-            _ => error,
-        })
+    ///
+    /// # Errors
+    /// It does not exist, cannot be reached, or others may have written its record ([`Root`]).
+    pub fn open(root: &Root, id: &str) -> Result<Self> {
+        Self::find(root, id)?.ok_or_else(|| anyhow!("container {id:?} does not exist"))
     }
 
-    fn open_at(id: &str, path: PathBuf) -> Result<Self> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let dir = nix::fcntl::open(&path, flags, Mode::empty()).with_context(|| format!("open {path:?}"))?;
+    /// Opens a container; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Container::open`].
+    pub fn find(root: &Root, id: &str) -> Result<Option<Self>> {
+        id::check(id)?;
+        let Some(parent) = root.open()? else { return Ok(None) };
+        match Self::open_at(root, &parent, id) {
+            Err(error) if crate::error::errno(&error) == Some(Errno::ENOENT) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn open_at(root: &Root, parent: &OwnedFd, id: &str) -> Result<Self> {
+        let path = root.path().join(id);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let dir = nix::fcntl::openat(parent, id, flags, Mode::empty()).with_context(|| format!("open {path:?}"))?;
+        root.check_container(id, &fstat(&dir).with_context(|| format!("stat {path:?}"))?)?;
         Ok(Self { id: id.to_owned(), path, dir })
     }
 
@@ -117,12 +127,13 @@ impl Container {
 
     /// Writes the record so that a reader sees the old one or the new one, whole.
     pub fn save(&self, record: &Record) -> Result<()> {
-        let new = self.path.join(".state.json.new");
+        const NEW: &str = ".state.json.new";
         let json = serde_json::to_vec(record).context("state.json")?;
-        let write = || {
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(&json)?;
-            fs::rename(&new, self.path.join(RECORD))
+        let write = || -> std::io::Result<()> {
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let file = nix::fcntl::openat(&self.dir, NEW, flags, Mode::from_bits_truncate(0o600))?;
+            File::from(file).write_all(&json)?;
+            Ok(nix::fcntl::renameat(&self.dir, NEW, &self.dir, RECORD)?)
         };
         write().with_context(|| format!("write {:?}", self.path.join(RECORD)))
     }
@@ -156,8 +167,13 @@ impl Container {
 
 /// The record and the status of a container below `root`, which is open: for a look at a thousand of them, not even their
 /// directories are opened.
-pub fn look(root: &Path, directory: &OwnedFd, id: &str) -> Result<Option<(Record, Status)>> {
+pub fn look(root: &Root, directory: &OwnedFd, id: &str) -> Result<Option<(Record, Status)>> {
     id::check(id)?;
+    match fstatat(directory, id, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => return Ok(None),
+        Ok(stat) if stat.st_mode & libc::S_IFMT != libc::S_IFDIR => bail!("is not a directory"),
+        result => root.check_container(id, &result.context("stat")?)?,
+    }
     let Some(record) = load(directory, &Path::new(id).join(RECORD))? else { return Ok(None) };
     let status = match record.init_process_pid {
         0 => Container::open(root, id)?.status(&record)?,
@@ -190,17 +206,18 @@ fn read(mut file: File) -> std::io::Result<Vec<u8>> {
 }
 
 /// The ids of all containers below `root`, sorted; none if there is no such directory.
-pub fn ids(root: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(root) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        result => result.with_context(|| format!("--root: read {root:?}"))?,
-    };
+pub fn ids(root: &Root) -> Result<Vec<String>> {
+    let context = || format!("--root: read {:?}", root.path());
+    let Some(directory) = root.open()? else { return Ok(Vec::new()) };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut directory = Dir::openat(&directory, ".", flags, Mode::empty()).with_context(context)?;
     let mut ids = Vec::new();
-    for entry in entries {
-        let entry = entry.with_context(|| format!("--root: read {root:?}"))?;
-        let name = entry.file_name();
+    for entry in directory.iter() {
+        let entry = entry.with_context(context)?;
         // Names with a leading dot are the runtime's own, such as the seccomp cache.
-        if let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) {
+        if let Ok(name) = entry.file_name().to_str()
+            && !name.starts_with('.')
+        {
             ids.push(name.to_owned());
         }
     }

@@ -34,6 +34,7 @@ mod pause;
 mod pidfd_socket;
 mod process;
 mod run;
+mod state_root;
 mod stats;
 mod systemd;
 mod timing;
