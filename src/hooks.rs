@@ -18,7 +18,7 @@ use oci_spec::runtime::{Hook, Hooks, Spec, State};
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::root::path::check_absolute;
 use crate::sys::fd::pidfd_open;
-use crate::sys::process::signal_words;
+use crate::sys::process::{begin_afresh, signal_words};
 
 /// How much of a failed hook's output is shown.
 const SHOWN: usize = 1024;
@@ -171,6 +171,7 @@ fn spawn(hook: &Hook, output: &File, inherited: &[CString]) -> Result<Child> {
         }
     }
     command.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output.try_clone()?);
+    begin_afresh(&mut command);
     command.spawn().context("execute it")
 }
 

@@ -2,11 +2,10 @@
 
 use super::cli;
 use crate::cgroups::Kind;
-use crate::error::{Result, ensure};
+use crate::error::Result;
 use crate::parent::create::{Options, create};
 use crate::process::listen_fds::{self, Passed};
 use crate::state::Root;
-use crate::sys::fd::is_open;
 
 /// Creates the container and leaves it waiting.
 pub fn run(options: Options) -> Result<()> {
@@ -37,9 +36,6 @@ impl cli::Create {
 /// those of `--preserve-fds`, which have to be there.
 pub fn preserved_fds(asked: u32) -> Result<Passed> {
     let mut passed = listen_fds::received()?;
-    for fd in 3 + passed.count..3 + passed.count + asked {
-        ensure!(is_open(fd as i32), "--preserve-fds {asked}: descriptor {fd} is not open");
-    }
-    passed.count += asked;
+    passed.preserve(asked)?;
     Ok(passed)
 }

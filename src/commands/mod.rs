@@ -45,6 +45,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<i32> {
         // First of all, for what comes before it is done twice. A failure is reported below, once there is a log.
         let _ = sealed_exe::ensure_sealed();
     }
+    crate::sys::process::restrict_umask();
     let args = arguments::with_two_dashes(args);
     let cli = match Cli::parse(&args, arguments::command(&args)) {
         Ok(cli) => cli,

@@ -1,7 +1,7 @@
 //! The last steps of both stories: from a process in the container to the container's program.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -88,6 +88,7 @@ impl Launch<'_> {
         memory_policy::apply(self.spec)?;
         selinux_label::apply(self.process)?;
         self.limit_resources()?;
+        self.reset_signals()?;
         if gate.is_some() {
             // Nobody has to start it: what ends a program ends init, too.
             sys::process::end_on(ENDING).context("sigaction")?;
@@ -101,7 +102,6 @@ impl Launch<'_> {
         self.become_the_containers_user(inside)?;
         phase("find the program");
         let program = self.find_program()?;
-        self.reset_signals()?;
         self.confine(!privileged_filter)?;
         Ok(program)
     }
@@ -138,15 +138,12 @@ impl Launch<'_> {
 
     fn find_program(&self) -> Result<Program> {
         let passed = &self.preserved_fds.env;
-        let environment = env::prepare(self.process, passed, || user::home(self.process));
+        let environment = env::prepare(self.process, passed, || user::home(self.process))?;
         let arguments = self.process.args().as_deref().unwrap_or_default();
         let Some(name) = arguments.first() else { bail!("process.args: must name a program") };
-        let path = args::find(name, env::value(&environment, "PATH").unwrap_or_default())?;
-        Ok(Program {
-            path: args::to_c_string(&path)?,
-            args: args::to_c_strings(arguments)?,
-            env: args::to_c_strings(&environment)?,
-        })
+        let configured = self.process.env().as_deref().unwrap_or_default();
+        let path = args::find(name, env::value(configured, "PATH").unwrap_or_default())?;
+        Ok(Program { path: args::to_c_string(&path)?, args: args::to_c_strings(arguments)?, env: environment })
     }
 
     /// What is open and not the program's to have is the host's, and init may wait for `start` in a pid namespace with
@@ -156,13 +153,13 @@ impl Launch<'_> {
         // The log's file is one of them.
         log::set_max_level(log::LevelFilter::Off);
         let kept: Vec<_> = gate.map(Gate::number).into_iter().chain([self.channel.number()]).collect();
-        sys::fd::close_from((3 + self.preserved_fds.count) as RawFd, &kept).context("close_range")
+        sys::fd::close_from(self.preserved_fds.end(), &kept).context("close_range")
     }
 
-    /// What the runtime's language set up for itself must not be the program's. Late: a warning of init's own to a pipe
-    /// that nobody reads must not kill it.
+    /// Neither what the caller ignores or blocks nor what the runtime has set up for itself is the program's. Before a
+    /// filter, whose profile need not allow these calls.
     fn reset_signals(&self) -> Result<()> {
-        sys::fd::default_signal(Signal::SIGPIPE).context("reset SIGPIPE")?;
+        sys::process::default_signals().context("sigaction")?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("reset the signal mask")
     }
 }

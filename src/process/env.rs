@@ -1,8 +1,11 @@
 //! `process.env`: the program's whole environment; nothing of the runtime's own is added but HOME.
 
+use std::collections::BTreeSet;
+use std::ffi::CString;
+
 use oci_spec::runtime::Process;
 
-use crate::error::{Result, ensure};
+use crate::error::{Context as _, Result, ensure};
 
 /// Every entry is `NAME=value`.
 pub fn check(process: &Process) -> Result<()> {
@@ -19,21 +22,29 @@ pub fn value<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
 }
 
 /// The environment with each name once, its last value winning: what is configured, what tells of passed descriptors, and
-/// HOME, which programs expect (runc sets it too).
-pub fn prepare(process: &Process, passed: &[String], home: impl FnOnce() -> String) -> Vec<String> {
-    let configured = process.env().iter().flatten().chain(passed).collect::<Vec<_>>();
-    let mut env: Vec<String> = Vec::with_capacity(configured.len() + 1);
-    for (index, variable) in configured.iter().enumerate() {
-        let name = &variable[..variable.find('=').map_or(variable.len(), |at| at + 1)];
-        if !configured[index + 1..].iter().any(|later| later.starts_with(name)) {
-            env.push((*variable).clone());
+/// HOME, which programs expect (runc sets it too). A home directory is bytes: its name need not be UTF-8.
+pub fn prepare(process: &Process, passed: &[String], home: impl FnOnce() -> Vec<u8>) -> Result<Vec<CString>> {
+    // Sorted, not hashed: a hash's seed is random, and a seccomp filter may forbid getrandom(2) by now.
+    let mut names = BTreeSet::new();
+    let mut env = Vec::new();
+    let mut has_home = false;
+    for variable in passed.iter().rev().chain(process.env().iter().flatten().rev()) {
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        if !names.insert(name) || name == "HOME" && value.is_empty() {
+            continue;
         }
+        has_home |= name == "HOME";
+        env.push(to_c_string(variable.as_str())?);
     }
-    if value(&env, "HOME").unwrap_or_default().is_empty() {
-        env.retain(|variable| !variable.starts_with("HOME="));
-        env.push(format!("HOME={}", home()));
+    env.reverse();
+    if !has_home {
+        env.push(to_c_string([b"HOME=", home().as_slice()].concat())?);
     }
-    env
+    Ok(env)
+}
+
+fn to_c_string(variable: impl Into<Vec<u8>>) -> Result<CString> {
+    CString::new(variable).context("process.env")
 }
 
 #[cfg(test)]
@@ -45,9 +56,13 @@ mod tests {
     fn the_last_of_two_values_wins_and_home_is_added_once() {
         let env = ["A=1", "AB=2", "A=3", "HOME="].map(String::from);
         let process = ProcessBuilder::default().env(env).build().unwrap();
-        assert_eq!(prepare(&process, &["AB=4".into()], || "/root".into()), ["A=3", "AB=4", "HOME=/root"]);
+        let prepared = prepare(&process, &["AB=4".into()], || b"/h\xf6me".to_vec()).unwrap();
+        assert_eq!(prepared, [c"A=3", c"AB=4", c"HOME=/h\xf6me"].map(CString::from));
         let process = ProcessBuilder::default().env(["HOME=/h".to_string()]).build().unwrap();
-        assert_eq!(prepare(&process, &[], || unreachable!()), ["HOME=/h"]);
+        assert_eq!(prepare(&process, &[], || unreachable!()).unwrap(), [c"HOME=/h".to_owned()]);
+        let process = ProcessBuilder::default().env(["HOME=/h", "B=", "HOME="].map(String::from)).build().unwrap();
+        let prepared = prepare(&process, &[], || b"/".to_vec()).unwrap();
+        assert_eq!(prepared, [c"B=", c"HOME=/"].map(CString::from));
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, fstat, makedev, umask};
+use nix::sys::stat::{Mode, fstat, makedev};
 use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 use oci_spec::runtime::Process;
 
 use crate::error::{Context as _, Result};
 use crate::input;
 use crate::linux::ids;
+use crate::sys::process::set_umask as set_umask_of_all;
 
 /// How much of the container's /etc/passwd is looked at: it is the attacker's file.
 const LONGEST_PASSWD: u64 = 1 << 20;
@@ -29,7 +30,7 @@ pub fn check(process: &Process) -> Result<()> {
 
 /// Sets the umask, 0022 if none is configured.
 pub fn set_umask(process: &Process) {
-    umask(Mode::from_bits_truncate(process.user().umask().unwrap_or(0o022)));
+    set_umask_of_all(Mode::from_bits_truncate(process.user().umask().unwrap_or(0o022)));
 }
 
 /// Becomes the container's user, with exactly the configured groups.
@@ -69,17 +70,18 @@ pub fn own_streams(process: &Process) -> Result<()> {
 }
 
 /// The user's home directory by the container's /etc/passwd; `/` if it has none.
-pub fn home(process: &Process) -> String {
-    let Ok(passwd) = input::open(Path::new("/etc/passwd")) else { return "/".to_owned() };
-    let lines = BufReader::new(passwd.take(LONGEST_PASSWD)).lines().map_while(std::result::Result::ok);
+pub fn home(process: &Process) -> Vec<u8> {
+    let Ok(passwd) = input::open(Path::new("/etc/passwd")) else { return b"/".to_vec() };
+    // Bytes, not text: a name in it may be Latin-1.
+    let lines = BufReader::new(passwd.take(LONGEST_PASSWD)).split(b'\n').map_while(std::result::Result::ok);
     let mut homes = lines.filter_map(|line| home_of(&line, process.user().uid()));
-    homes.next().unwrap_or_else(|| "/".to_owned())
+    homes.next().unwrap_or_else(|| b"/".to_vec())
 }
 
-fn home_of(line: &str, uid: u32) -> Option<String> {
-    let mut fields = line.split(':');
-    let id = fields.nth(2)?;
-    let home = fields.nth(2).filter(|home| !home.is_empty())?;
+fn home_of(line: &[u8], uid: u32) -> Option<Vec<u8>> {
+    let mut fields = line.split(|&byte| byte == b':');
+    let id = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let home = fields.nth(2).filter(|home| !home.is_empty() && !home.contains(&0))?;
     (id.parse() == Ok(uid)).then(|| home.to_owned())
 }
 
@@ -89,9 +91,10 @@ mod tests {
 
     #[test]
     fn a_home_is_found_by_the_id_and_only_in_a_whole_line() {
-        assert_eq!(home_of("root:x:0:0:root:/root:/bin/sh", 0).as_deref(), Some("/root"));
-        assert_eq!(home_of("root:x:0:0:root:/root:/bin/sh", 1), None);
-        assert_eq!(home_of("root:x:0:0", 0), None);
-        assert_eq!(home_of("root:x:0:0:root::/bin/sh", 0), None);
+        assert_eq!(home_of(b"root:x:0:0:root:/root:/bin/sh", 0).as_deref(), Some(&b"/root"[..]));
+        assert_eq!(home_of(b"a:x:5:5:Ren\xe9:/h\xe9:/bin/sh", 5).as_deref(), Some(&b"/h\xe9"[..]));
+        for (line, uid) in [(&b"root:x:0:0:root:/root:/bin/sh"[..], 1), (b"root:x:0:0", 0), (b"root:x:0:0:r::/sh", 0)] {
+            assert_eq!(home_of(line, uid), None);
+        }
     }
 }

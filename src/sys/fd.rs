@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use super::check;
@@ -54,14 +53,9 @@ pub fn kill(pid: libc::pid_t, signal: libc::c_int) -> nix::Result<()> {
     check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
 }
 
-/// Gives the default meaning back to a signal: the Rust runtime ignores SIGPIPE, and what is ignored stays so in execve.
-pub fn default_signal(signal: Signal) -> nix::Result<()> {
-    // SAFETY: SIG_DFL installs no handler.
-    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }.map(drop)
-}
-
-/// Takes a descriptor that this process was handed by number (`--preserve-fds`, LISTEN_FDS): is it open?
-pub fn is_open(fd: libc::c_int) -> bool {
+/// Returns whether this process was handed a descriptor of that number (`--preserve-fds`, LISTEN_FDS). Those that it has
+/// opened itself are close-on-exec.
+pub fn is_handed_over(fd: libc::c_int) -> bool {
     // SAFETY: F_GETFD only reads a flag, and fails on a descriptor that is not open.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+    unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
 }

@@ -2,9 +2,13 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::stat::{Mode, umask};
 
 use super::check;
 
@@ -25,8 +29,71 @@ pub fn begin() -> nix::Result<()> {
         // SAFETY: no other thread reads the environment (documented).
         unsafe { std::env::remove_var(variable) };
     }
+    // The kernel reaps the children of a process that ignores their end, and nobody could wait for them.
     // SAFETY: no handler of ours is replaced or installed.
+    unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+    // SAFETY: as above.
     unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }.map(drop)
+}
+
+/// The umask that the commands begin with which this process starts; as its own is, if it has never been set.
+static UMASK_OF_COMMANDS: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// Keeps what this process makes from being written by others (a umask of 0), and has it usable by its owner (a umask of
+/// 0777). What a stricter umask denies to others stays denied, and commands begin with the caller's.
+pub fn restrict_umask() {
+    let least = Mode::from_bits_truncate(0o022);
+    let callers = umask(least);
+    let needed = callers & Mode::from_bits_truncate(0o077) | least;
+    if needed != least {
+        umask(needed);
+    }
+    UMASK_OF_COMMANDS.store(callers.bits(), Ordering::Relaxed);
+}
+
+/// Sets the umask of this process and of the commands that it starts.
+pub fn set_umask(mask: Mode) {
+    umask(mask);
+    UMASK_OF_COMMANDS.store(mask.bits(), Ordering::Relaxed);
+}
+
+/// Gives every signal its default meaning: what is ignored stays so in execve(2), and the caller's choice is not the
+/// program's. A write to a pipe that nobody reads stays an error until then, by a handler, which execve(2) takes away.
+pub fn default_signals() -> nix::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    for signal in 1..=LAST_SIGNAL {
+        if !matches!(signal, libc::SIGKILL | libc::SIGSTOP | libc::SIGPIPE) {
+            set_default(signal)?;
+        }
+    }
+    let handler = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler does nothing, which is async-signal-safe.
+    unsafe { sigaction(Signal::SIGPIPE, &handler) }.map(drop)
+}
+
+/// The kernel's _NSIG; the C library refuses two of them that it uses itself.
+const LAST_SIGNAL: libc::c_int = 64;
+
+fn set_default(signal: libc::c_int) -> nix::Result<()> {
+    // The kernel's struct sigaction, of which no architecture has more: handler, flags, restorer, mask. SIG_DFL is 0.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const MASK: usize = size_of::<u64>();
+    let none: *const u64 = std::ptr::null();
+    // SAFETY: the new action is readable in full, no old one is asked for, and no handler is installed.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), none, MASK) }).map(drop)
+}
+
+/// Has a command begin with every signal's default meaning, and with the umask that is not the runtime's own.
+pub fn begin_afresh(command: &mut Command) {
+    let begin = || {
+        match UMASK_OF_COMMANDS.load(Ordering::Relaxed) {
+            u32::MAX => {}
+            mask => drop(umask(Mode::from_bits_truncate(mask))),
+        }
+        default_signals().map_err(Into::into)
+    };
+    // SAFETY: it runs in a copy of this process and makes system calls only.
+    unsafe { command.pre_exec(begin) };
 }
 
 /// Joins a new session keyring of this name (keyctl(2)), so that the container cannot read the caller's keys.

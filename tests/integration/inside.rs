@@ -314,6 +314,30 @@ fn a_descriptor_that_is_not_open_cannot_be_preserved() {
 }
 
 #[test]
+fn more_descriptors_than_there_can_be_are_refused() {
+    only_tare!("the reference takes LISTEN_FDS as it is");
+    let c = Container::sh("echo it runs");
+    c.save();
+    for count in ["4294967295", "4294967294", "4294967293", "4294967292", "2147483648", "2147483645", "1000"] {
+        let (shown, flags) = ("--preserve-fds", ["--preserve-fds", count]);
+        c.run_with(&flags).fails(&[shown, count]).prints("");
+        let script = format!("LISTEN_PID=$$ LISTEN_FDS={count} exec \"$@\"");
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", &script, "sh"]).stdin(std::process::Stdio::null());
+        c.append_run(&mut command);
+        c.finish(&mut command).fails(&["LISTEN_FDS", count]).prints("");
+    }
+    c.assert_nothing_left();
+    // Both at once, of which the sum is too large.
+    let mut command = std::process::Command::new("/bin/sh");
+    let script = "exec 3</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+    command.args(["-c", script, "sh"]).stdin(std::process::Stdio::null()).arg(crate::runtime::runtime());
+    command.args(c.global_args()).args(["run", "--preserve-fds", "4294967295", "--bundle"]);
+    c.finish(command.arg(c.bundle.path()).arg(&c.id)).fails(&["--preserve-fds"]).prints("");
+    c.assert_nothing_left();
+}
+
+#[test]
 fn its_signals_are_neither_ignored_nor_blocked_by_the_runtime() {
     let mut c = Container::new();
     c.args(&["cat", "/proc/self/status"]);

@@ -12,6 +12,7 @@ mod config_schema;
 mod container;
 mod contract;
 mod runtime;
+mod signals;
 
 mod cve;
 mod docker;

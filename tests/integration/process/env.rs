@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::container::Container;
+use crate::runtime::only_tare;
 
 fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = text.lines().collect();
@@ -45,4 +46,29 @@ fn values_keep_spaces_equal_signs_and_emptiness() {
     let mut c = Container::sh("echo \"[$A][$B][$C]\"");
     c.config["process"]["env"] = json!(["PATH=/bin", "A=b=c d", "B=", "C= ü "]);
     c.run().ok().prints("[b=c d][][ ü ]\n");
+}
+
+#[test]
+fn bytes_that_are_no_utf8_do_not_hide_a_home() {
+    only_tare!("runc 1.1 takes what Go makes of the bytes");
+    let c = Container::sh("echo -n \"$HOME\" | od -An -tx1");
+    let passwd = c.rootfs().join("etc/passwd");
+    // Latin-1: in another one's line, in the own line's name, and in the directory itself.
+    std::fs::write(&passwd, b"a:x:77:77:Ren\xe9:/:/bin/sh\nb:x:0:0:Ren\xe9:/own:/bin/sh\n").expect("write");
+    c.run().ok().prints(" 2f 6f 77 6e\n");
+    std::fs::write(&passwd, b"root:x:0:0::/h\xe9:/bin/sh").expect("write");
+    c.run().ok().prints(" 2f 68 e9\n");
+}
+
+#[test]
+fn a_large_environment_takes_no_more_than_its_share_of_time() {
+    only_tare!("it is a bound on this runtime's own work");
+    let mut c = Container::sh("env | grep -c ^V; echo $V1; echo $V79999");
+    // Each name twice: the last one wins.
+    let twice = [0, 1].map(|round| (0..40_000).map(move |n| format!("V{}={}", n * 2 + 1, n + round)));
+    let env: Vec<String> = std::iter::once("PATH=/bin".to_owned()).chain(twice.into_iter().flatten()).collect();
+    c.config["process"]["env"] = json!(env);
+    let begin = std::time::Instant::now();
+    c.run().ok().prints("40000\n1\n40000\n");
+    println!("{:?}", begin.elapsed());
 }
