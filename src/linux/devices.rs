@@ -70,7 +70,7 @@ pub fn make(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
     if mounts::is_bound(spec, Path::new("/dev")) {
         return Ok(());
     }
-    let dev = rootfs.directory(Path::new("/dev")).context("default devices")?;
+    let dev = rootfs.directory_unlinked(Path::new("/dev")).context("default devices")?;
     make_default(spec, &dev)?;
     for (index, device) in configured(spec).enumerate() {
         let path = clean(device.path());
@@ -79,7 +79,7 @@ pub fn make(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
         }
         let node = configured_node(device, &path);
         rootfs
-            .parent_and_name(&path)
+            .parent_and_name_unlinked(&path)
             .and_then(|(parent, name)| make_node(node, &parent, name))
             .with_context(|| format!("linux.devices[{index}] ({})", device.path().display()))?;
     }
@@ -169,7 +169,7 @@ fn lend(node: Node<'_>, parent: &OwnedFd, name: &Path) -> Result<()> {
     let mount = mounts::bind::device(&host)?;
     let found = fstat(&mount).with_context(|| format!("stat {host:?} of the host"))?;
     ensure!(found.st_rdev == node.device, "mknod is not permitted, and {host:?} of the host is another device");
-    let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let place = openat(parent, name, flags, Mode::from_bits_truncate(0o666)).context("make a file for it")?;
     attach(mount.as_fd(), place.as_fd()).context("attach it")
 }

@@ -12,7 +12,7 @@ use crate::error::{Context as _, Result, ensure};
 use crate::mounts::filesystem;
 use crate::root::Rootfs;
 use crate::root::path::{check_absolute, clean};
-use crate::sys::mount::{attach, attr, clone_tree};
+use crate::sys::mount::{Attributes, attach, attr, clone_tree, set_attributes};
 
 /// Every path is absolute. Without a mount namespace the mask would be the host's.
 pub fn check(spec: &Spec) -> Result<()> {
@@ -40,28 +40,32 @@ struct Mask {
 
 impl Mask {
     fn hide(&mut self, path: &str, rootfs: &Rootfs) -> Result<()> {
-        let Some(place) = rootfs.find(&clean(Path::new(path)))? else { return Ok(()) };
+        let Some(place) = rootfs.find_unlinked(&clean(Path::new(path)))? else { return Ok(()) };
         let is_directory = fstat(&place).context("stat it")?.st_mode & libc::S_IFMT == libc::S_IFDIR;
-        if !is_directory {
-            let null = match &self.null {
-                Some(null) => null,
-                None => self.null.insert(open_null()?),
-            };
-            let mount = clone_tree(null.as_fd(), c"", false).context("clone the mount of /dev/null")?;
+        let mask = if is_directory { &mut self.directory } else { &mut self.null };
+        if let Some(mask) = mask {
+            let mount = clone_tree(mask.as_fd(), c"", false).context("clone the mask")?;
             return attach(mount.as_fd(), place.as_fd()).context("attach the mask");
         }
-        if let Some(directory) = &self.directory {
-            let mount = clone_tree(directory.as_fd(), c"", false).context("clone the mask")?;
-            return attach(mount.as_fd(), place.as_fd()).context("attach the mask");
-        }
-        const SAFE: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        let wanted: Vec<&str> =
-            ["nr_blocks=1", "nr_inodes=1", "mode=755"].into_iter().chain(self.context.as_deref()).collect();
-        let empty = filesystem::open("tmpfs", "tmpfs", &wanted, SAFE)?;
-        attach(empty.as_fd(), place.as_fd()).context("attach the mask")?;
-        self.directory = Some(empty);
-        Ok(())
+        let new = if is_directory { empty_directory(self.context.as_deref())? } else { null_device()? };
+        attach(mask.insert(new).as_fd(), place.as_fd()).context("attach the mask")
     }
+}
+
+/// Flags of every mask. A user namespace inside can take none of them away, nor use the mount for anything that they forbid.
+const SAFE: u64 = attr::RDONLY | attr::NOSUID | attr::NOEXEC;
+
+fn empty_directory(context: Option<&str>) -> Result<OwnedFd> {
+    let wanted: Vec<&str> = ["nr_blocks=1", "nr_inodes=1", "mode=755"].into_iter().chain(context).collect();
+    filesystem::open("tmpfs", "tmpfs", &wanted, SAFE | attr::NODEV)
+}
+
+/// A mount of the host's /dev/null. It can still be opened and written to: a read-only mount is for files, not for devices.
+fn null_device() -> Result<OwnedFd> {
+    let mask = clone_tree(open_null()?.as_fd(), c"", false).context("clone the mount of /dev/null")?;
+    let attributes = Attributes { set: SAFE, ..Attributes::default() };
+    set_attributes(mask.as_fd(), &attributes, false).context("make the mask read-only")?;
+    Ok(mask)
 }
 
 /// The host's /dev/null, if it is the null device.

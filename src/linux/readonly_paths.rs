@@ -24,7 +24,7 @@ pub fn apply(spec: &Spec, rootfs: &Rootfs) -> Result<()> {
 }
 
 fn protect(path: &str, rootfs: &Rootfs) -> Result<()> {
-    let Some(place) = rootfs.find(&clean(Path::new(path)))? else { return Ok(()) };
+    let Some(place) = rootfs.find_unlinked(&clean(Path::new(path)))? else { return Ok(()) };
     let tree = clone_tree(place.as_fd(), c"", true).context("clone the mount")?;
     let attributes = Attributes { set: attr::RDONLY, ..Attributes::default() };
     set_attributes(tree.as_fd(), &attributes, false).context("make it read-only")?;

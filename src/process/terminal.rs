@@ -4,8 +4,9 @@ use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, fchmod};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, fchmod, fstat, makedev};
 use nix::sys::statfs::FsType;
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
@@ -60,10 +61,9 @@ pub struct Terminal {
 /// of the attacker's making would be handed to the host (CVE-2025-52565). `piped`: see [`is_piped`].
 pub fn open(process: &Process, rootfs: &Rootfs, piped: bool) -> Result<Terminal> {
     let explain = "process.terminal: /dev/pts (is there a devpts among the mounts?)";
-    let pts = rootfs.find(Path::new("/dev/pts"))?.ok_or_else(|| anyhow!("{explain}: does not exist"))?;
+    let pts = rootfs.find_unlinked(Path::new("/dev/pts"))?.ok_or_else(|| anyhow!("{explain}: does not exist"))?;
     ensure!(filesystem_type(pts.as_fd()).context(explain)? == DEVPTS_SUPER_MAGIC, "{explain}: is not a devpts");
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let master = openat(&pts, c"ptmx", flags, Mode::empty()).context("process.terminal: open /dev/pts/ptmx")?;
+    let master = open_multiplexer(&pts).context("process.terminal: open /dev/pts/ptmx")?;
     tty::unlock(master.as_fd()).context("process.terminal: unlock")?;
     let number = tty::number(master.as_fd()).context("process.terminal: number")?;
     let slave = tty::peer(master.as_fd()).context("process.terminal: open the terminal")?;
@@ -82,10 +82,26 @@ pub fn open(process: &Process, rootfs: &Rootfs, piped: bool) -> Result<Terminal>
     Ok(Terminal { master, slave, name: format!("/dev/pts/{number}") })
 }
 
+/// Opens the multiplexer of a devpts. A file that a running container has mounted over it would answer as it likes when it
+/// is asked for the terminal.
+fn open_multiplexer(pts: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let master = match openat2(pts, c"ptmx", how) {
+        // Before Linux 5.6, or behind a seccomp profile older than that.
+        Err(Errno::ENOSYS | Errno::EPERM) => openat(pts, c"ptmx", flags, Mode::empty()),
+        result => result,
+    }?;
+    let found = fstat(&master)?;
+    let is_multiplexer = found.st_mode & libc::S_IFMT == libc::S_IFCHR && found.st_rdev == makedev(5, 2);
+    ensure!(is_multiplexer, "is not the multiplexer of terminals");
+    Ok(master)
+}
+
 /// Mounts the terminal on /dev/console, as runtime.md's default devices ask for.
 pub fn mount_console(terminal: &Terminal, rootfs: &Rootfs) -> Result<()> {
     let explain = "process.terminal: mount it on /dev/console";
-    let console = rootfs.file(Path::new("/dev/console")).context(explain)?;
+    let console = rootfs.file_unlinked(Path::new("/dev/console")).context(explain)?;
     let mount = clone_tree(terminal.slave.as_fd(), c"", false).context(explain)?;
     attach(mount.as_fd(), console.as_fd()).context(explain)
 }

@@ -5,6 +5,7 @@ pub mod on_host;
 pub mod path;
 pub mod pivot;
 pub mod readonly;
+pub mod unlinked;
 
 pub use path::Rootfs;
 

@@ -18,7 +18,7 @@ use pathrs::flags::OpenFlags;
 use crate::error::{Context as _, Result, anyhow, ensure, from_pathrs, pathrs_errno};
 
 /// How many links to nothing a path may lead over, as many as the kernel follows.
-const MOST_LINKS: usize = 40;
+pub(super) const MOST_LINKS: usize = 40;
 
 /// How often a resolution that the kernel gave up is tried again.
 const MOST_TRIES: usize = 128;
@@ -40,7 +40,7 @@ impl Rootfs {
 
     /// Opens what is at `path` as a location (O_PATH), links followed inside the rootfs; `None` if nothing is there.
     pub fn find(&self, path: &Path) -> Result<Option<OwnedFd>> {
-        match self.open(path) {
+        match self.open(path, OFlag::empty(), ResolveFlag::empty()) {
             Ok(found) => Ok(Some(found)),
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
             // Before Linux 5.6, or behind a seccomp profile older than that: pathrs walks the path itself.
@@ -51,10 +51,10 @@ impl Rootfs {
 
     /// The very call that pathrs makes, with the same flags, so it is as safe. What it leaves out is what pathrs adds to
     /// an error: ten calls to describe it, and most of the paths asked for are not there.
-    fn open(&self, path: &Path) -> nix::Result<OwnedFd> {
+    pub(super) fn open(&self, path: &Path, flags: OFlag, resolve: ResolveFlag) -> nix::Result<OwnedFd> {
         let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | flags)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | resolve);
         for _ in 0..MOST_TRIES {
             match openat2(&self.0, path, how) {
                 // Something on the host was renamed or mounted while the kernel followed `..`.
@@ -110,8 +110,10 @@ impl Rootfs {
         }
         let path = &self.past_dangling_links(path)?;
         self.parent_and_name(path)?;
-        let made =
-            self.root().create_file(path, OpenFlags::O_RDONLY, &Permissions::from_mode(0o644)).map_err(from_pathrs);
+        let made = self
+            .root()
+            .create_file(path, OpenFlags::O_RDONLY | OpenFlags::O_NONBLOCK, &Permissions::from_mode(0o644))
+            .map_err(from_pathrs);
         made.map(OwnedFd::from).with_context(describe)
     }
 
@@ -146,7 +148,7 @@ impl Rootfs {
         Ok((self.directory(parent)?, Path::new(name)))
     }
 
-    fn root(&self) -> RootRef<'_> {
+    pub(super) fn root(&self) -> RootRef<'_> {
         RootRef::from_fd(self.0.as_fd())
     }
 }

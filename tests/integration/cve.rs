@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::container::Container;
 use crate::linux::uid_mappings::{call_as_ordinary_user, mapped, of_an_ordinary_user};
-use crate::runtime::{copy_program, is_tare, need_root, runtime};
+use crate::runtime::{copy_program, is_tare, need_root, only_tare, runtime};
 
 /// A process in the container keeps the runtime's own file by /proc/<pid>/exe, and writes to it once it runs no more.
 #[test]
@@ -190,4 +190,82 @@ fn cve_2025_52565_the_console_does_not_follow_the_image() {
     let outcome = c.create_with(&["--console-socket", path.to_str().expect("a path")]);
     outcome.fails(&[if is_tare() { "/dev/pts" } else { "ptmx" }]);
     c.assert_nothing_left();
+}
+
+/// A container with a terminal and the image's own /dev, where nothing but a devpts is mounted.
+fn with_a_terminal_in_the_images_dev(pts: &str) -> Container {
+    let mut c = Container::sh("true");
+    c.config["process"]["terminal"] = json!(true);
+    c.writable_root();
+    let mounts = c.config["mounts"].as_array_mut().expect("mounts");
+    mounts.retain(|mount| {
+        let destination = mount["destination"].as_str().expect("a destination");
+        !destination.starts_with("/dev") || destination == "/dev/pts"
+    });
+    let devpts = mounts.iter_mut().find(|mount| mount["destination"] == "/dev/pts").expect("a devpts");
+    devpts["destination"] = json!(pts);
+    c
+}
+
+/// Creates it with a console socket, which has to fail with these words and leave nothing.
+fn refuses_the_terminal(c: &Container, words: &[&str]) {
+    let path = c.beside("console.sock");
+    let _ = fs::remove_file(&path);
+    let _listener = std::os::unix::net::UnixListener::bind(&path).expect("bind the console socket");
+    c.create_with(&["--console-socket", path.to_str().expect("a path")]).fails(words);
+    c.assert_nothing_left();
+}
+
+/// The terminal would be mounted over a file of procfs that the container may not write to.
+#[test]
+fn cve_2025_52565_the_console_is_not_mounted_where_a_link_leads() {
+    only_tare!("old references follow the link, and new ones replace it");
+    for target in ["/proc/sys/kernel/domainname", "/etc/passwd", "/etc/missing", "pts/0"] {
+        let c = with_a_terminal_in_the_images_dev("/dev/pts");
+        symlink(target, c.rootfs().join("dev/console")).expect("a link");
+        refuses_the_terminal(&c, &["/dev/console", "symbolic link"]);
+        // In a volume.
+        let mut c = with_a_terminal_in_the_images_dev("/dev/pts");
+        let volume = c.beside("volume");
+        fs::create_dir_all(volume.join("pts")).expect("mkdir");
+        symlink(target, volume.join("console")).expect("a link");
+        let mounts = c.config["mounts"].as_array_mut().expect("mounts");
+        mounts.insert(0, json!({ "destination": "/dev", "type": "bind", "source": volume, "options": ["bind"] }));
+        refuses_the_terminal(&c, &["/dev/console", "symbolic link"]);
+        assert!(!c.rootfs().join("etc/missing").exists());
+    }
+}
+
+#[test]
+fn cve_2025_52565_a_devpts_by_a_link_is_not_the_containers() {
+    only_tare!("old references follow the link");
+    let c = with_a_terminal_in_the_images_dev("/elsewhere/pts");
+    symlink("/elsewhere/pts", c.rootfs().join("dev/pts")).expect("a link");
+    refuses_the_terminal(&c, &["/dev/pts", "symbolic link"]);
+}
+
+/// Device nodes, and the devices of the host that take their place in a user namespace, are not made where a link leads.
+#[test]
+fn cve_2025_52565_devices_are_not_made_where_a_link_leads() {
+    only_tare!("the reference follows links of the image");
+    let device = |path: &str| json!([{ "path": path, "type": "c", "major": 1, "minor": 3, "fileMode": 0o666 }]);
+    for path in ["/link/null", "/link/below/null", "/dangling/null"] {
+        for mut c in [Container::new(), mapped("true")] {
+            symlink("/tmp", c.rootfs().join("link")).expect("a link");
+            symlink("/tmp/made", c.rootfs().join("dangling")).expect("a link");
+            c.config["linux"]["devices"] = device(path);
+            c.create().fails(&["linux.devices[0]", "symbolic link"]);
+            c.assert_nothing_left();
+            assert_eq!(fs::read_dir(c.rootfs().join("tmp")).expect("list").count(), 0, "{path}");
+        }
+    }
+    // The image's /dev itself.
+    let mut c = Container::new();
+    let mounts = c.config["mounts"].as_array_mut().expect("mounts");
+    mounts.retain(|mount| mount["destination"].as_str().is_some_and(|destination| !destination.starts_with("/dev")));
+    fs::remove_dir(c.rootfs().join("dev")).expect("rmdir");
+    symlink("tmp", c.rootfs().join("dev")).expect("a link");
+    c.create().fails(&["/dev", "symbolic link"]);
+    c.assert_nothing_left();
+    assert_eq!(fs::read_dir(c.rootfs().join("tmp")).expect("list").count(), 0);
 }

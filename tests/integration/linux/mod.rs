@@ -2,6 +2,7 @@
 
 mod devices;
 mod intel_rdt;
+mod masked_paths;
 mod memory_policy;
 mod namespaces;
 mod net_devices;
