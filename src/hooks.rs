@@ -1,13 +1,13 @@
 //! `hooks`: programs of the caller's that run at six points of the lifecycle (config.md, "POSIX-platform Hooks"), each
 //! with the container's state on its standard input.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,8 +15,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use oci_spec::runtime::{Hook, Hooks, Spec, State};
 
-use crate::error::{Context as _, Result, anyhow, bail, ensure};
+use crate::error::{Context as _, Result, bail, ensure};
 use crate::root::path::check_absolute;
+use crate::state::Container;
 use crate::sys::fd::pidfd_open;
 use crate::sys::process::{begin_afresh, signal_words};
 
@@ -93,8 +94,17 @@ pub fn check(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// Runs a point's hooks in their order; the first that fails is the error. A hook without `env` gets `inherited`.
-pub fn run(point: Point, hooks: Option<&Hooks>, state: &State, inherited: &[CString]) -> Result<()> {
+/// Which stage runs a hook.
+#[derive(Clone, Copy, Debug)]
+pub enum Caller<'a> {
+    /// Init, in the container: a hook without `env` gets this environment. It ends with init.
+    Init(&'a [CString]),
+    /// The parent: the hook is recorded in the container's directory, for `delete --force` to end it.
+    Parent(&'a Container),
+}
+
+/// Runs a point's hooks in their order; the first that fails is the error.
+pub fn run(point: Point, hooks: Option<&Hooks>, state: &State, caller: Caller<'_>) -> Result<()> {
     let hooks = point.of(hooks);
     if hooks.is_empty() {
         return Ok(());
@@ -103,7 +113,7 @@ pub fn run(point: Point, hooks: Option<&Hooks>, state: &State, inherited: &[CStr
     for (index, hook) in hooks.iter().enumerate() {
         // The property is ours, "error running" what callers know from runc.
         let name = point.name();
-        run_one(hook, &state, inherited).with_context(|| {
+        run_one(point, hook, &state, caller).with_context(|| {
             format!("hooks.{name}[{index}]: error running {name} hook #{index}: {}", hook.path().display())
         })?;
     }
@@ -123,29 +133,50 @@ impl std::fmt::Display for Failed {
 impl std::error::Error for Failed {}
 
 /// Runs a point's hooks where a failure is logged and the next one runs all the same (runtime.md, "Lifecycle").
-pub fn run_all_and_warn(point: Point, hooks: Option<&Hooks>, state: &State) {
+pub fn run_all_and_warn(point: Point, hooks: Option<&Hooks>, state: &State, caller: Caller<'_>) {
     let Ok(state) = serde_json::to_vec(state) else { return };
     for (index, hook) in point.of(hooks).iter().enumerate() {
-        if let Err(error) = run_one(hook, &state, &[]) {
+        if let Err(error) = run_one(point, hook, &state, caller) {
             let reason = crate::error::one_line(&error);
             log::warn!("hooks.{}[{index}] ({}): {reason}", point.name(), hook.path().display());
         }
     }
 }
 
-fn run_one(hook: &Hook, state: &[u8], inherited: &[CString]) -> Result<()> {
-    let mut output = File::from(memfd_create(c"hook-output", MFdFlags::MFD_CLOEXEC).context("memfd_create")?);
-    let mut child = spawn(hook, &output, inherited)?;
-    // A hook may end, or close its input, without reading the state: that is its choice.
-    if let Some(mut input) = child.stdin.take() {
-        let _ = input.write_all(state);
-    }
-    wait(&mut child, hook.timeout())?;
-    let status = child.wait().context("wait")?;
+fn run_one(point: Point, hook: &Hook, state: &[u8], caller: Caller<'_>) -> Result<()> {
+    let mut output = memory_file(c"hook-output")?;
+    let inherited = if let Caller::Init(environment) = caller { environment } else { &[] };
+    let mut child = spawn(hook, state_file(state)?, &output, inherited)?;
+    let recorded = match caller {
+        Caller::Parent(container) => container.record_hook(point.name(), child.id() as i32).map(Some),
+        Caller::Init(_) => Ok(None),
+    };
+    // Until the hook is reaped: what delete --force finds is this hook.
+    let ended = recorded.and_then(|record| wait(&mut child, hook.timeout()).map(|status| (status, record)));
+    let status = match ended {
+        Ok((status, _)) => status,
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error);
+        }
+    };
     if !status.success() {
         bail!("{}{}", how(status), shown(&mut output));
     }
     Ok(())
+}
+
+fn memory_file(name: &CStr) -> Result<File> {
+    memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from).context("memfd_create")
+}
+
+/// The state for the hook's standard input. A file: a pipe would make the caller wait for a hook that does not read, and
+/// a hook that has ended would send init SIGPIPE.
+fn state_file(state: &[u8]) -> Result<File> {
+    let mut file = memory_file(c"hook-state")?;
+    file.write_all(state).and_then(|()| file.rewind()).context("write the state")?;
+    Ok(file)
 }
 
 /// How a hook ended, in runc's words.
@@ -156,7 +187,7 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-fn spawn(hook: &Hook, output: &File, inherited: &[CString]) -> Result<Child> {
+fn spawn(hook: &Hook, state: File, output: &File, inherited: &[CString]) -> Result<Child> {
     let mut command = Command::new(hook.path());
     let args = hook.args().as_deref().unwrap_or_default();
     if let Some(name) = args.first() {
@@ -170,22 +201,20 @@ fn spawn(hook: &Hook, output: &File, inherited: &[CString]) -> Result<Child> {
             command.env(OsStr::from_bytes(&variable[..end]), OsStr::from_bytes(&variable[end + 1..]));
         }
     }
-    command.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output.try_clone()?);
+    command.stdin(state).stdout(output.try_clone()?).stderr(output.try_clone()?);
     begin_afresh(&mut command);
     command.spawn().context("execute it")
 }
 
-/// Waits for a hook, and kills it when its time is over.
-fn wait(child: &mut Child, seconds: Option<i64>) -> Result<()> {
-    let Some(seconds) = seconds else { return Ok(()) };
-    let deadline = Instant::now() + Duration::from_secs(seconds.unsigned_abs());
-    let pidfd = pidfd_open(child.id() as i32).context("pidfd_open")?;
-    if ends_before(&pidfd, deadline)? {
-        return Ok(());
+/// Waits for a hook, as long as it may take.
+fn wait(child: &mut Child, seconds: Option<i64>) -> Result<ExitStatus> {
+    let limit =
+        seconds.map(|seconds| (seconds, Instant::now().checked_add(Duration::from_secs(seconds.unsigned_abs()))));
+    if let Some((seconds, Some(deadline))) = limit {
+        let pidfd = pidfd_open(child.id() as i32).context("pidfd_open")?;
+        ensure!(ends_before(&pidfd, deadline)?, "timed out after {seconds} s and was killed");
     }
-    let _ = child.kill();
-    let _ = child.wait();
-    Err(anyhow!("timed out after {seconds} s and was killed"))
+    child.wait().context("wait")
 }
 
 /// Waits for a process to end; false: the deadline came first.
@@ -224,7 +253,7 @@ mod tests {
 
     fn run_script(script: &str, timeout: i64) -> Result<()> {
         let state = StateBuilder::default().id("x").build().unwrap();
-        run(Point::CreateRuntime, Some(&hooks(script, timeout)), &state, &[c"INHERITED=1".to_owned()])
+        run(Point::CreateRuntime, Some(&hooks(script, timeout)), &state, Caller::Init(&[c"INHERITED=1".to_owned()]))
     }
 
     #[test]
@@ -238,7 +267,7 @@ mod tests {
         let hook = HookBuilder::default().path("/bin/sh").args(["sh", "-c", "[ \"$A\" = b=c ]"].map(String::from));
         let hooks = HooksBuilder::default().start_container(vec![hook.build().unwrap()]).build().unwrap();
         let state = StateBuilder::default().id("x").build().unwrap();
-        run(Point::StartContainer, Some(&hooks), &state, &[c"A=b=c".to_owned()]).unwrap();
+        run(Point::StartContainer, Some(&hooks), &state, Caller::Init(&[c"A=b=c".to_owned()])).unwrap();
     }
 
     #[test]

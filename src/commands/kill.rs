@@ -39,6 +39,7 @@ fn kill_one(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
     }
     match container.status(&record)? {
         Status::Created | Status::Running | Status::Paused => {}
+        Status::Creating if record.init_process_pid != 0 => {}
         // Without a pid namespace that dies with init, its other processes may have outlived it.
         Status::Stopped if signal == libc::SIGKILL && !record.private_pid_namespace => return kill_survivors(&record),
         Status::Stopped | Status::Creating => bail!("container not running"),

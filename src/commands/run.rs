@@ -20,8 +20,7 @@ pub fn run(options: &Options, keep: bool, subreaper: bool) -> Result<i32> {
     let terminal = created.terminal.take();
     // This process stays the one to watch: it ends as the container does.
     let started = Proxy::open(&created.container, std::process::id())
-        .and_then(|notify| start::start(&created.container, &created.record).map(|()| notify));
-    drop(created.lock);
+        .and_then(|notify| start::start(&created.container, &created.record, created.lock).map(|()| notify));
     let ended = started.and_then(|notify| foreground::stay(&created.init, &signals, terminal, notify.as_ref()));
     if !keep || ended.is_err() {
         delete::delete_killed(&created.container)?;
@@ -32,15 +31,12 @@ pub fn run(options: &Options, keep: bool, subreaper: bool) -> Result<i32> {
 fn run_detached(options: &Options) -> Result<i32> {
     let created = create(options)?;
     let started = Proxy::open(&created.container, created.init.pid as u32)
-        .and_then(|notify| start::start(&created.container, &created.record).map(|()| notify));
+        .and_then(|notify| start::start(&created.container, &created.record, created.lock).map(|()| notify));
     match started {
         Err(error) => {
-            delete::abandon(created)?;
+            delete::delete_killed(&created.container)?;
             Err(error)
         }
-        Ok(notify) => {
-            drop(created.lock);
-            notify.map_or(Ok(()), |notify| notify.stay_until_ready(&created.init.pidfd)).map(|()| 0)
-        }
+        Ok(notify) => notify.map_or(Ok(()), |notify| notify.stay_until_ready(&created.init.pidfd)).map(|()| 0),
     }
 }

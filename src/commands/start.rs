@@ -11,8 +11,7 @@ pub fn run(root: &Root, id: &str) -> Result<()> {
     let lock = container.lock()?;
     let record = container.record()?;
     let notify = Proxy::open(&container, record.init_process_pid as u32)?;
-    parent::start::start_or_destroy(&container, &record)?;
-    drop(lock);
+    parent::start::start_or_destroy(&container, &record, lock)?;
     let Some(notify) = notify else { return Ok(()) };
     // An init that is gone has nothing to say any more.
     status::open_init(&record)?.map_or(Ok(()), |init| notify.stay_until_ready(&init))

@@ -18,9 +18,9 @@ pub fn run(root: &Root, args: &cli::Update) -> Result<()> {
     let container = Container::open(root, &args.id)?;
     // Before the lock: standard input may be slow.
     let asked = asked(args)?;
-    let _lock = container.lock()?;
+    let lock = container.lock()?;
     let mut record = container.record()?;
-    if container.status(&record)? == Status::Stopped {
+    if container.status_locked(&record, &lock)? == Status::Stopped {
         bail!("container not running");
     }
     let old = to_value(&record.resources).context("state.json: resources")?;

@@ -13,7 +13,7 @@ use super::program::{Launch, Program};
 use crate::cgroups::Entry;
 use crate::config::Bundle;
 use crate::error::{Context as _, Result, one_line};
-use crate::hooks::{self, Point};
+use crate::hooks::{self, Caller, Point};
 use crate::hostname;
 use crate::linux::{
     devices, loopback, masked_paths, mount_label, namespaces, namespaces::Namespaces, readonly_paths,
@@ -161,7 +161,7 @@ impl Init<'_> {
         }
         // In the container's view, as runc has it: init cannot know its id outside.
         let record = Record { init_process_pid: std::process::id() as i32, ..self.record.clone() };
-        hooks::run(point, hooks, &record.state(status)?, environment)
+        hooks::run(point, hooks, &record.state(status)?, Caller::Init(environment))
     }
 
     /// They find themselves in the rootfs, as runc's do: it is nobody's root yet.

@@ -1,20 +1,21 @@
 //! The story of `create`: from a bundle to an init that waits to be started.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use nix::unistd::{close, geteuid};
 use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResources, Spec};
 
+use super::delete::PATIENCE;
 use super::notify_socket;
-use super::serve::{Service, hand_over_pidfd};
+use super::serve::{Service, hand_over_pidfd, reaped};
 use super::spawn::{Process, spawn, spawn_by_way};
 use crate::cgroups::{self, Entry, Kind, Manager, Placement, Wanted};
 use crate::config::{self, Bundle};
-use crate::error::{Context as _, Result, anyhow, one_line};
-use crate::hooks::{self, Point};
+use crate::error::{Context as _, Result, anyhow, ensure, one_line};
+use crate::hooks::{self, Caller, Point};
 use crate::init::create::Init;
 use crate::init::program::Launch;
 use crate::linux::namespaces::{self, Namespaces, is_new};
@@ -26,7 +27,7 @@ use crate::process::{self, oom_score_adj, terminal};
 use crate::protocol::{self, ToInit};
 use crate::root::on_host;
 use crate::state::{Container, Lock, Record, Root, kept, pid_file, status};
-use crate::sys::fd::end_child;
+use crate::sys::fd::pidfd_send_signal;
 use crate::timing::phase;
 
 /// What the command line says of a new container.
@@ -87,7 +88,7 @@ pub fn create(options: &Options) -> Result<Created> {
 
     phase("state directory");
     let (container, lock) = Container::create(&options.root, &options.id)?;
-    let mut undo = Undo::new(&container);
+    let mut undo = Undo::new(&container, &lock);
     container.keep(&kept)?;
     if notifies {
         notify_socket::make_directory(&container)?;
@@ -124,7 +125,7 @@ pub fn create(options: &Options) -> Result<Created> {
     let (channel, init_channel) = protocol::pair()?;
     let story = |channel_of_init| {
         // Only closed, not unlocked: the lock is the parent's, and so is its end of the conversation.
-        let _ = close(lock.as_raw_fd());
+        let _ = close(lock.number());
         let _ = close(channel.number());
         let init = Init {
             bundle: &bundle,
@@ -191,6 +192,7 @@ pub fn create(options: &Options) -> Result<Created> {
     let service = Service {
         spec: &bundle.spec,
         process,
+        container: &container,
         record: &record,
         cgroup: cgroup.as_ref(),
         late_devices: Cell::new(late_devices),
@@ -200,6 +202,7 @@ pub fn create(options: &Options) -> Result<Created> {
     let terminal = service.run(&channel, init)?;
     phase("pid file");
     hand_over_pidfd(options.pidfd_socket.as_deref(), "standard", init)?;
+    container.finish_gate()?;
     if let Some(path) = &options.pid_file {
         pid_file::write(path, init.pid)?;
     }
@@ -266,6 +269,7 @@ fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Result<Record> {
 /// Takes everything back that was made, in the reverse order, unless creating succeeds.
 struct Undo<'a> {
     container: &'a Container,
+    lock: &'a Lock,
     cgroup: Option<Box<dyn Manager>>,
     init: Option<Process>,
     hooks: Option<&'a Hooks>,
@@ -273,13 +277,38 @@ struct Undo<'a> {
 }
 
 impl<'a> Undo<'a> {
-    fn new(container: &'a Container) -> Self {
-        Self { container, cgroup: None, init: None, hooks: None, armed: true }
+    fn new(container: &'a Container, lock: &'a Lock) -> Self {
+        Self { container, lock, cgroup: None, init: None, hooks: None, armed: true }
     }
 
     fn disarm(mut self) -> Result<Process> {
         self.armed = false;
         self.init.take().ok_or_else(|| anyhow!("init was not started"))
+    }
+
+    /// Ends init and removes what is around it.
+    fn destroy(&self) -> Result<()> {
+        if let Some(init) = &self.init {
+            let _ = pidfd_send_signal(init.pidfd.as_fd(), libc::SIGKILL);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.thaw_the_killed()?;
+            cgroup.kill()?;
+        }
+        if let Some(init) = &self.init {
+            ensure!(reaped(&init.pidfd, PATIENCE)?, "init (pid {}) did not end after SIGKILL", init.pid);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.destroy()?;
+        }
+        let Some(record) = self.container.load()? else { return Ok(()) };
+        on_host::unmount(&record)?;
+        intel_rdt::remove(&record)?;
+        if self.hooks.is_some() {
+            let state = record.state(ContainerState::Stopped)?;
+            hooks::run_all_and_warn(Point::Poststop, self.hooks, &state, Caller::Parent(self.container));
+        }
+        Ok(())
     }
 }
 
@@ -288,27 +317,10 @@ impl Drop for Undo<'_> {
         if !self.armed {
             return;
         }
-        if let Some(init) = &self.init {
-            end_child(init.pidfd.as_fd());
-        }
-        if let Some(cgroup) = &self.cgroup
-            && let Err(error) = cgroup.kill().and_then(|()| cgroup.destroy())
-        {
-            log::warn!("clean up: {}", one_line(&error));
-        }
-        if let Ok(record) = self.container.record()
-            && let Err(error) = on_host::unmount(&record).and_then(|()| intel_rdt::remove(&record))
-        {
-            log::warn!("clean up: {}", one_line(&error));
-        }
-        if self.hooks.is_some()
-            && let Ok(record) = self.container.record()
-            && let Ok(state) = record.state(ContainerState::Stopped)
-        {
-            hooks::run_all_and_warn(Point::Poststop, self.hooks, &state);
-        }
-        if let Err(error) = self.container.remove() {
-            log::warn!("clean up: {}", one_line(&error));
+        // What could not be removed stays on record: without its directory nobody could try again.
+        if let Err(error) = self.destroy().and_then(|()| self.container.remove(self.lock)) {
+            let id = self.container.id();
+            log::warn!("clean up: {}; run \"delete --force {id}\" to try again", one_line(&error));
         }
     }
 }

@@ -5,59 +5,92 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::ContainerState;
 
-use super::create::Created;
 use crate::cgroups;
-use crate::error::{Context as _, Result, bail, one_line};
-use crate::hooks::{self, Point, ends_before};
+use crate::error::{Context as _, Result, anyhow, bail, one_line};
+use crate::hooks::{self, Caller, Point, ends_before};
 use crate::linux::intel_rdt;
 use crate::root::on_host;
-use crate::state::{Container, Record, Status, status};
+use crate::state::gate::Position;
+use crate::state::{Container, Lock, Record, Status, status};
 use crate::sys::fd::pidfd_send_signal;
 use crate::timing::phase;
 
 /// How long a killed init may take to end; the kernel needs a moment for large memory.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a poststop hook may keep `delete --force` waiting: unlike the others it is part of a removal.
+const HOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Deletes a container; `force` kills it first if it runs.
 pub fn delete(container: &Container, force: bool) -> Result<()> {
+    phase("delete: lock");
+    let lock = container.wait_for_lock(|waited| match force {
+        true => end_what_the_holder_waits_for(container, waited),
+        false => match container.load()? {
+            Some(record) => check_may_go(&record, container.status(&record)?),
+            None => Ok(()),
+        },
+    })?;
+    let Some(lock) = lock else {
+        // Another command was faster, which is what was asked for.
+        return if force { Ok(()) } else { Err(anyhow!("container {:?} does not exist", container.id())) };
+    };
     let record = match container.load() {
         Err(error) if force => {
             log::warn!("{}; only the directory can be removed", one_line(&error));
-            return container.remove();
+            return container.remove(&lock);
         }
         result => result?,
     };
-    let Some(record) = record else {
-        // Its making ended before anything but the directory was there, or another `delete` was faster.
-        let _lock = container.lock()?;
-        return if container.load()?.is_some() { delete(container, force) } else { container.remove() };
-    };
-    match container.status(&record)? {
-        Status::Stopped => {}
-        Status::Created => kill_init(&record)?,
-        Status::Running | Status::Paused | Status::Creating if force => kill_init(&record)?,
+    // Its making ended before anything but the directory was there.
+    let Some(record) = record else { return container.remove(&lock) };
+    if !force {
+        check_may_go(&record, container.status_locked(&record, &lock)?)?;
+    } else if !Point::Poststart.of(record.hooks.as_ref()).is_empty()
+        || container.gate_position()? == Position::Unfinished
+    {
+        container.kill_hooks(|point| point != Point::Poststop.name())?;
+    }
+    destroy(container, &record, &lock)
+}
+
+/// Refuses a container that has to be stopped first.
+fn check_may_go(record: &Record, status: Status) -> Result<()> {
+    match status {
+        Status::Stopped | Status::Created => Ok(()),
         status => bail!("cannot delete container {:?} that is not stopped: {status}", record.id),
     }
-    delete_killed(container)
+}
+
+/// Ends what can make the lock's holder wait for ever: its hooks, and init. `create` then cleans up itself.
+fn end_what_the_holder_waits_for(container: &Container, waited: Duration) -> Result<()> {
+    let Some(record) = container.load()? else { return Ok(()) };
+    container.kill_hooks(|point| point != Point::Poststop.name() || waited > HOOK_PATIENCE)?;
+    if let Some(pidfd) = status::open_init(&record)? {
+        // ESRCH: it ended on its own.
+        let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        // Best effort: the holder may be removing the cgroup.
+        let _ = cgroups::reopen(&record.cgroup).and_then(|cgroup| cgroup.thaw_the_killed());
+    }
+    Ok(())
 }
 
 /// Deletes a container whose init has ended, or is to be killed without a question.
 pub fn delete_killed(container: &Container) -> Result<()> {
-    // A maker whose init was just killed cleans up itself, while it holds the lock.
     phase("delete: kill init");
-    let _lock = container.lock()?;
-    let Some(record) = container.load()? else { return container.remove() };
-    destroy(container, &record)
+    let Some(lock) = container.wait_for_lock(|_| Ok(()))? else { return Ok(()) };
+    let Some(record) = container.load()? else { return container.remove(&lock) };
+    destroy(container, &record, &lock)
 }
 
-/// Kills init and removes the container, which the caller has locked.
-pub fn destroy(container: &Container, record: &Record) -> Result<()> {
+/// Kills init and removes the container.
+fn destroy(container: &Container, record: &Record, lock: &Lock) -> Result<()> {
     kill_init(record)?;
-    remove(container, record)
+    remove(container, record, lock)
 }
 
 /// Removes what a container that has ended still has: its cgroup, with whatever runs in it, and its directory.
-fn remove(container: &Container, record: &Record) -> Result<()> {
+fn remove(container: &Container, record: &Record, lock: &Lock) -> Result<()> {
     phase("delete: cgroup");
     let cgroup = cgroups::reopen(&record.cgroup)?;
     cgroup.kill()?;
@@ -67,9 +100,9 @@ fn remove(container: &Container, record: &Record) -> Result<()> {
     intel_rdt::remove(record)?;
     if !Point::Poststop.of(record.hooks.as_ref()).is_empty() {
         let state = record.state(ContainerState::Stopped)?;
-        hooks::run_all_and_warn(Point::Poststop, record.hooks.as_ref(), &state);
+        hooks::run_all_and_warn(Point::Poststop, record.hooks.as_ref(), &state, Caller::Parent(container));
     }
-    container.remove()
+    container.remove(lock)
 }
 
 /// Kills init and waits for its end.
@@ -83,10 +116,4 @@ fn kill_init(record: &Record) -> Result<()> {
         bail!("container {:?}: init (pid {pid}) did not end {} s after SIGKILL", record.id, PATIENCE.as_secs());
     }
     Ok(())
-}
-
-/// Deletes a container that could not be started, by the one that created it.
-pub fn abandon(created: Created) -> Result<()> {
-    drop(created.lock);
-    delete(&created.container, true)
 }

@@ -122,8 +122,9 @@ pub fn exec(
         phase("serve the process until it executes");
         channel.send(ToInit::Recorded)?;
         let console_socket = options.console_socket.as_deref();
+        let late_devices = Cell::new(None);
         let service =
-            Service { spec, process, record, cgroup: cgroup.as_ref(), late_devices: Cell::new(None), console_socket };
+            Service { spec, process, container, record, cgroup: cgroup.as_ref(), late_devices, console_socket };
         let terminal = service.run_until_executed(&channel, &spawned)?;
         phase("pid file");
         hand_over_pidfd(options.pidfd_socket.as_deref(), "setns", &spawned)?;

@@ -1,24 +1,26 @@
 //! The parent's half of the conversation: what init asks for, until it waits behind its gate.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::UnixAddr;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use oci_spec::runtime::{ContainerState, LinuxResources, Process as OciProcess, Spec};
 
+use super::delete::PATIENCE;
 use super::sealed_exe;
 use super::spawn::Process;
 use crate::cgroups::Manager;
 use crate::error::{Context as _, Result, anyhow, bail};
-use crate::hooks::{self, Point};
+use crate::hooks::{self, Caller, Point, ends_before};
 use crate::linux::seccomp;
 use crate::mounts::sources;
 use crate::process::rlimits;
 use crate::protocol::{Parent, Phase, ToInit, ToParent};
-use crate::state::Record;
-use crate::sys::socket::send;
+use crate::state::{Container, Record};
+use crate::sys::peer::Peer;
 
 /// What the parent needs to answer init.
 pub struct Service<'a> {
@@ -26,6 +28,8 @@ pub struct Service<'a> {
     pub spec: &'a Spec,
     /// The process that is on its way: the configuration's, or that of `exec`.
     pub process: &'a OciProcess,
+    /// The container's directory, in which hooks are recorded.
+    pub container: &'a Container,
     /// The record, with init's pid.
     pub record: &'a Record,
     /// The container's cgroup.
@@ -88,7 +92,7 @@ impl Service<'_> {
                 channel.send(ToInit::HooksDone)
             }
             ToParent::Terminal(master, name) => {
-                *terminal = self.hand_over_terminal(master, &name)?;
+                *terminal = self.hand_over_terminal(master, &name, process)?;
                 Ok(())
             }
             ToParent::Limits => {
@@ -108,14 +112,14 @@ impl Service<'_> {
     fn run_hooks(&self) -> Result<()> {
         let state = self.record.state(ContainerState::Creating)?;
         for point in [Point::Prestart, Point::CreateRuntime] {
-            hooks::run(point, self.spec.hooks().as_ref(), &state, &[])?;
+            hooks::run(point, self.spec.hooks().as_ref(), &state, Caller::Parent(self.container))?;
         }
         Ok(())
     }
 
-    fn hand_over_terminal(&self, master: OwnedFd, name: &str) -> Result<Option<OwnedFd>> {
+    fn hand_over_terminal(&self, master: OwnedFd, name: &str, process: &Process) -> Result<Option<OwnedFd>> {
         let Some(path) = self.console_socket else { return Ok(Some(master)) };
-        hand_over(path, name, master.as_fd()).with_context(|| format!("--console-socket {path:?}"))?;
+        hand_over(path, name, master.as_fd(), process).with_context(|| format!("--console-socket {path:?}"))?;
         Ok(None)
     }
 
@@ -123,27 +127,42 @@ impl Service<'_> {
         let profile = self.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let profile = profile.ok_or_else(|| anyhow!("init sent a seccomp listener without a profile"))?;
         let listener = seccomp::take(init.pidfd.as_fd(), number)?;
-        seccomp::hand_over(profile, listener, init.pid, &self.record.state(ContainerState::Creating)?)
+        seccomp::hand_over(
+            profile,
+            listener,
+            (init.pid, init.pidfd.as_fd()),
+            &self.record.state(ContainerState::Creating)?,
+        )
     }
 }
 
 /// Gives a process to who listens for it, if anybody does: `kind` is runc's word for an init or a further program.
 pub fn hand_over_pidfd(pidfd_socket: Option<&Path>, kind: &str, process: &Process) -> Result<()> {
     let Some(path) = pidfd_socket else { return Ok(()) };
-    hand_over(path, kind, process.pidfd.as_fd()).with_context(|| format!("--pidfd-socket {path:?}"))
+    hand_over(path, kind, process.pidfd.as_fd(), process).with_context(|| format!("--pidfd-socket {path:?}"))
 }
 
-/// Sends one descriptor, with a name, to a unix socket.
-fn hand_over(path: &Path, name: &str, descriptor: BorrowedFd<'_>) -> Result<()> {
-    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).context("socket")?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(path)?).context("connect")?;
-    send(socket.as_fd(), name.as_bytes(), Some(descriptor)).context("send")?;
-    Ok(())
+/// Sends one descriptor, with a name, to a unix socket, as long as the process lives.
+fn hand_over(path: &Path, name: &str, descriptor: BorrowedFd<'_>, process: &Process) -> Result<()> {
+    let peer = Peer::connect(&UnixAddr::new(path)?, process.pidfd.as_fd()).context("connect")?;
+    peer.send(name.as_bytes(), descriptor).context("send")
+}
+
+/// Waits for a child to end, and takes its status; false: it has not ended in this time.
+pub fn reaped(pidfd: &OwnedFd, patience: Duration) -> Result<bool> {
+    let ended = ends_before(pidfd, Instant::now() + patience).context("wait for init's end")?;
+    if ended {
+        // An error: it is the child of another process, which takes the status.
+        let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+    }
+    Ok(ended)
 }
 
 /// Init ended without a word: the kernel knows why, and there is one usual reason.
 pub fn how_it_died(init: &Process, cgroup: &dyn Manager) -> crate::error::Error {
-    match waitid(Id::PIDFd(init.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+    // It has closed its end of the conversation, so it is about to end.
+    let _ = ends_before(&init.pidfd, Instant::now() + PATIENCE);
+    match waitid(Id::PIDFd(init.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG) {
         Ok(WaitStatus::Signaled(..)) if cgroup.oom_kills() > 0 => {
             anyhow!("init was killed for want of memory: linux.resources.memory.limit is too low to start a container")
         }

@@ -2,38 +2,43 @@
 
 use oci_spec::runtime::ContainerState;
 
-use super::delete::destroy;
+use super::delete::delete_killed;
 use crate::error::{Result, bail, one_line};
-use crate::hooks::{self, Point};
-use crate::state::{Container, Record, Status};
+use crate::hooks::{self, Caller, Point};
+use crate::state::{Container, Lock, Record, Status};
 use crate::timing::phase;
 
-/// Starts a created container that the caller has locked. [`hooks::Failed`]: it is to be destroyed now.
-pub fn start(container: &Container, record: &Record) -> Result<()> {
+/// Starts a created container, whose lock is given up as soon as nobody else can start it. [`hooks::Failed`]: it is to be
+/// destroyed now.
+pub fn start(container: &Container, record: &Record, lock: Lock) -> Result<()> {
     phase("start: status");
-    match container.status(record)? {
+    match container.status_locked(record, &lock)? {
         Status::Created => {}
-        Status::Running | Status::Paused => bail!("cannot start an already running container"),
+        Status::Running => bail!("cannot start an already running container"),
+        Status::Paused => bail!("cannot start a container in the paused state"),
         Status::Stopped => bail!("cannot start a container that has stopped"),
         Status::Creating => bail!("cannot start a container that is still being created"),
     }
     phase("start: open the gate");
-    container.open_gate()?;
+    let opened = container.open_gate(&lock)?;
+    // Hooks and a frozen cgroup may make the rest last for ever, and others have to be able to end it.
+    drop(lock);
+    opened.wait()?;
     log::debug!("the program of {:?} runs", record.id);
     phase("hooks: poststart");
     if !Point::Poststart.of(record.hooks.as_ref()).is_empty() {
         let state = record.state(ContainerState::Running)?;
-        hooks::run(Point::Poststart, record.hooks.as_ref(), &state, &[])
+        hooks::run(Point::Poststart, record.hooks.as_ref(), &state, Caller::Parent(container))
             .map_err(|error| hooks::Failed(one_line(&error)))?;
     }
     Ok(())
 }
 
 /// Starts a container, or destroys it if one of its hooks fails (runtime.md, "Lifecycle", steps 7 and 9).
-pub fn start_or_destroy(container: &Container, record: &Record) -> Result<()> {
-    let started = start(container, record);
+pub fn start_or_destroy(container: &Container, record: &Record, lock: Lock) -> Result<()> {
+    let started = start(container, record, lock);
     if started.as_ref().is_err_and(|error| error.is::<hooks::Failed>())
-        && let Err(left) = destroy(container, record)
+        && let Err(left) = delete_killed(container)
     {
         log::warn!("container {:?} is left for `delete`: {}", record.id, one_line(&left));
     }

@@ -10,14 +10,18 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, mkfifoat, read, unlinkat, write};
 
-use super::Container;
+use super::{Container, Lock};
 use crate::error::{Context as _, Result, anyhow};
 use crate::hooks::Failed;
 
 pub(super) const FIFO: &str = "exec.fifo";
+/// The fifo's mode while the container is being created. The bit that has no meaning for a fifo tells it apart.
+const UNFINISHED: Mode = Mode::S_IRWXU;
+/// Its mode afterwards.
+const SHUT: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 /// The longest reason; its text is cut to fit.
 const LONGEST: usize = 4096;
 
@@ -31,31 +35,64 @@ pub enum Obstacle {
     Program = b'P',
 }
 
+/// How the gate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// It was opened, or never made: the fifo is not there.
+    Open,
+    /// The container is still being created: nobody may open it.
+    Unfinished,
+    /// Init waits behind it for `start`.
+    Shut,
+}
+
+/// A gate that was opened: init is about to run the program.
+#[derive(Debug)]
+pub struct Opened(OwnedFd);
+
 /// Init's side of the gate.
 #[derive(Debug)]
 pub struct Gate(Flock<OwnedFd>);
 
 impl Container {
-    /// Makes the fifo. From here on the container is `created`, once init is alive.
+    /// Makes the fifo, of a container that is not yet created.
     pub fn make_gate(&self) -> Result<()> {
-        mkfifoat(&self.dir, FIFO, Mode::from_bits_truncate(0o600)).with_context(|| format!("mkfifo {FIFO}"))
+        mkfifoat(&self.dir, FIFO, UNFINISHED).with_context(|| format!("mkfifo {FIFO}"))
+    }
+
+    /// Says that the container is created: from here on `start` may open the gate.
+    pub fn finish_gate(&self) -> Result<()> {
+        fchmodat(&self.dir, FIFO, SHUT, FchmodatFlags::FollowSymlink).with_context(|| format!("chmod {FIFO}"))
+    }
+
+    /// How the gate stands.
+    pub fn gate_position(&self) -> Result<Position> {
+        position(&self.dir, Path::new(FIFO))
     }
 
     /// Is init still waiting?
     pub fn is_gated(&self) -> Result<bool> {
-        is_shut(&self.dir, Path::new(FIFO))
+        Ok(self.gate_position()? != Position::Open)
     }
 
-    /// Opens the gate and waits until the program runs. An error is what kept init from running it: [`Failed`] if that was
-    /// a hook.
-    pub fn open_gate(&self) -> Result<()> {
+    /// Opens the gate, for the holder of the lock.
+    pub fn open_gate(&self, _: &Lock) -> Result<Opened> {
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fifo = openat(&self.dir, FIFO, flags, Mode::empty()).with_context(|| format!("open {FIFO}"))?;
         write(&fifo, b"0").with_context(|| format!("write to {FIFO}"))?;
         // Gone first: whatever init does from here on, the container is no longer `created`.
         unlinkat(&self.dir, FIFO, UnlinkatFlags::NoRemoveDir).with_context(|| format!("unlink {FIFO}"))?;
+        Ok(Opened(fifo))
+    }
+}
+
+impl Opened {
+    /// Waits until the program runs. A hook of init's, or a frozen cgroup, can make it wait for ever: the caller has no
+    /// lock any more, and the end of init ends it. An error is what kept init from running the program: [`Failed`] if
+    /// that was a hook.
+    pub fn wait(self) -> Result<()> {
         let fifo = loop {
-            match Flock::lock(fifo.try_clone().with_context(|| format!("dup {FIFO}"))?, FlockArg::LockExclusive) {
+            match Flock::lock(self.0.try_clone().with_context(|| format!("dup {FIFO}"))?, FlockArg::LockExclusive) {
                 Ok(fifo) => break fifo,
                 Err((_, Errno::EINTR)) => continue,
                 Err((_, errno)) => return Err(errno).with_context(|| format!("lock {FIFO}")),
@@ -75,11 +112,12 @@ impl Container {
     }
 }
 
-/// Is there a gate at this path?
-pub(super) fn is_shut(directory: &OwnedFd, path: &Path) -> Result<bool> {
+/// How the gate at this path stands.
+pub(super) fn position(directory: &OwnedFd, path: &Path) -> Result<Position> {
     match fstatat(directory, path, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::ENOENT) => Ok(false),
+        Ok(stat) if stat.st_mode & Mode::S_IXUSR.bits() != 0 => Ok(Position::Unfinished),
+        Ok(_) => Ok(Position::Shut),
+        Err(Errno::ENOENT) => Ok(Position::Open),
         Err(errno) => Err(errno).with_context(|| format!("stat {}", path.display())),
     }
 }
@@ -125,16 +163,19 @@ impl Gate {
 mod tests {
     use super::*;
 
-    fn container(name: &str) -> (Container, std::path::PathBuf) {
+    fn container(name: &str) -> (Container, Lock, std::path::PathBuf) {
         let root = std::env::temp_dir().join(format!("tare-gate-{name}-{}", std::process::id()));
-        let (container, _lock) = Container::create(&crate::state::Root::named(root.clone()), "x").unwrap();
+        let (container, lock) = Container::create(&crate::state::Root::named(root.clone()), "x").unwrap();
         container.make_gate().unwrap();
-        (container, root)
+        assert_eq!(container.gate_position().unwrap(), Position::Unfinished);
+        container.finish_gate().unwrap();
+        assert_eq!(container.gate_position().unwrap(), Position::Shut);
+        (container, lock, root)
     }
 
     #[test]
     fn opening_waits_for_init_and_hears_its_reason() {
-        let (container, root) = container("reason");
+        let (container, lock, root) = container("reason");
         let gate = Gate::take(&container).unwrap();
         assert!(container.is_gated().unwrap());
         let init = std::thread::spawn(move || {
@@ -142,7 +183,7 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(20));
             gate.report(Obstacle::Program, "exec: no such thing");
         });
-        let error = container.open_gate().unwrap_err();
+        let error = container.open_gate(&lock).unwrap().wait().unwrap_err();
         assert_eq!(error.to_string(), "exec: no such thing");
         assert!(!error.is::<Failed>());
         assert!(!container.is_gated().unwrap());
@@ -152,10 +193,10 @@ mod tests {
 
     #[test]
     fn a_gate_that_closes_silently_is_a_program_that_runs() {
-        let (container, root) = container("silent");
+        let (container, lock, root) = container("silent");
         let gate = Gate::take(&container).unwrap();
         let init = std::thread::spawn(move || gate.wait().unwrap());
-        container.open_gate().unwrap();
+        container.open_gate(&lock).unwrap().wait().unwrap();
         init.join().unwrap();
         std::fs::remove_dir_all(root).unwrap();
     }

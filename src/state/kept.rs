@@ -298,7 +298,8 @@ mod tests {
         assert_eq!(profile.listener_metadata(), whole.listener_metadata());
         let filter = kept.filter.unwrap();
         assert_eq!((filter.flags(), filter.bpf()), (8, [6, 0, 0, 0, 0, 0, 0xff, 0x7f].as_slice()));
-        container.remove().unwrap();
+        let lock = container.lock().unwrap();
+        container.remove(&lock).unwrap();
         assert!(!container.path().exists());
         fs::remove_dir_all(root).unwrap();
     }

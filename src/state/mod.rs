@@ -4,32 +4,36 @@
 //! waiting behind its start gate (the fifo exists).
 
 pub mod gate;
+mod hook_record;
 pub mod id;
 pub mod kept;
+mod lock;
 pub mod pid_file;
 pub mod record;
 pub mod root;
 pub mod status;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag};
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Context as _, Result, anyhow, bail};
 
 pub use kept::Kept;
+pub use lock::{Attempt, Lock};
 pub use record::Record;
 pub use root::Root;
 pub use status::Status;
 
 const RECORD: &str = "state.json";
+/// How often a directory is made that another command removes before it is locked.
+const TRIES: u32 = 100;
 
 /// A container's directory, open.
 #[derive(Debug)]
@@ -39,24 +43,29 @@ pub struct Container {
     dir: OwnedFd,
 }
 
-/// The exclusive right to change a container, held until it is dropped or its holder dies.
-pub type Lock = Flock<OwnedFd>;
-
 impl Container {
     /// Makes the directory of a new container below `root`, which is made too, and locks it.
     pub fn create(root: &Root, id: &str) -> Result<(Self, Lock)> {
         id::check(id)?;
         let parent = root.make()?;
-        // Nobody else needs it: init takes its side of the gate as the directory's owner, before any change of user.
-        match mkdirat(&parent, id, Mode::from_bits_truncate(0o700)) {
-            Err(Errno::EEXIST) => {
-                bail!("container with given ID already exists: {id:?} (delete it first, or choose another id)")
+        // Between mkdir and the lock the directory is as one that a killed `create` has left: `delete` may remove it.
+        for _ in 0..TRIES {
+            // Nobody else needs it: init takes its side of the gate as the directory's owner, before any change of user.
+            match mkdirat(&parent, id, Mode::from_bits_truncate(0o700)) {
+                Err(Errno::EEXIST) => {
+                    bail!("container with given ID already exists: {id:?} (delete it first, or choose another id)")
+                }
+                result => result.with_context(|| format!("mkdir {:?}", root.path().join(id)))?,
             }
-            result => result.with_context(|| format!("mkdir {:?}", root.path().join(id)))?,
+            let container = match Self::open_at(root, &parent, id) {
+                Err(error) if crate::error::errno(&error) == Some(Errno::ENOENT) => continue,
+                result => result?,
+            };
+            if let Some(lock) = container.wait_for_lock(|_| Ok(()))? {
+                return Ok((container, lock));
+            }
         }
-        let container = Self::open_at(root, &parent, id)?;
-        let lock = container.lock()?;
-        Ok((container, lock))
+        bail!("container {id:?}: another command removed its directory {TRIES} times before it was locked")
     }
 
     /// Opens an existing container.
@@ -103,28 +112,6 @@ impl Container {
         PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd()))
     }
 
-    /// Waits for the exclusive right to change this container.
-    pub fn lock(&self) -> Result<Lock> {
-        self.flock(FlockArg::LockExclusive)?.ok_or_else(|| anyhow!("lock {:?}: interrupted", self.path))
-    }
-
-    /// The exclusive right to change this container, if no other command holds it.
-    pub fn try_lock(&self) -> Result<Option<Lock>> {
-        self.flock(FlockArg::LockExclusiveNonblock)
-    }
-
-    fn flock(&self, how: FlockArg) -> Result<Option<Lock>> {
-        // A lock belongs to an open file: a second open keeps it apart from the descriptor that init may inherit.
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let file = nix::fcntl::openat(&self.dir, c".", flags, Mode::empty())
-            .with_context(|| format!("open {:?} to lock it", self.path))?;
-        match Flock::lock(file, how) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(errno).with_context(|| format!("lock {:?}", self.path)),
-        }
-    }
-
     /// Writes the record so that a reader sees the old one or the new one, whole.
     pub fn save(&self, record: &Record) -> Result<()> {
         const NEW: &str = ".state.json.new";
@@ -147,22 +134,6 @@ impl Container {
     pub fn record(&self) -> Result<Record> {
         self.load()?.ok_or_else(|| anyhow!("container {:?} does not exist", self.id))
     }
-
-    /// Removes the directory and what is in it; already gone is success.
-    pub fn remove(&self) -> Result<()> {
-        // Usually there is nothing but these, and no need to list the directory. The record goes first: without it the
-        // rest is removed by whoever deletes the container again.
-        for file in [RECORD, kept::KEPT, kept::FILTER] {
-            let _ = unlinkat(&self.dir, file, UnlinkatFlags::NoRemoveDir);
-        }
-        if fs::remove_dir(&self.path).is_ok() {
-            return Ok(());
-        }
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            result => result.with_context(|| format!("remove {:?}", self.path)),
-        }
-    }
 }
 
 /// The record and the status of a container below `root`, which is open: for a look at a thousand of them, not even their
@@ -177,7 +148,10 @@ pub fn look(root: &Root, directory: &OwnedFd, id: &str) -> Result<Option<(Record
     let Some(record) = load(directory, &Path::new(id).join(RECORD))? else { return Ok(None) };
     let status = match record.init_process_pid {
         0 => Container::open(root, id)?.status(&record)?,
-        _ => status::with_init(&record, || gate::is_shut(directory, &Path::new(id).join(gate::FIFO)))?,
+        _ => {
+            let position = || gate::position(directory, &Path::new(id).join(gate::FIFO));
+            status::with_init(&record, position, || Container::open(root, id)?.is_locked())?
+        }
     };
     Ok(Some((record, status)))
 }

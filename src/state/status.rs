@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
-use super::{Container, Record};
+use super::gate::Position;
+use super::{Attempt, Container, Lock, Record};
 use crate::cgroups;
 use crate::error::{Context as _, Result};
 use crate::sys::fd::pidfd_open;
@@ -14,13 +15,13 @@ use crate::sys::proc_stat;
 /// What a container is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Its making has begun and its maker is alive.
+    /// `create` has begun and has not ended.
     Creating,
     /// Init waits for `start`.
     Created,
     /// The program runs.
     Running,
-    /// The program runs, but its cgroup is frozen: runc's addition to the specification's words.
+    /// Its cgroup is frozen, whether its program runs or waits for `start`: runc's addition to the specification's words.
     Paused,
     /// Init is gone, or a zombie.
     Stopped,
@@ -39,23 +40,44 @@ impl fmt::Display for Status {
 }
 
 impl Container {
-    /// Works out the status of a container whose record was just read.
+    /// Works out the status of a container whose record was just read, for a caller that has not locked it.
     pub fn status(&self, record: &Record) -> Result<Status> {
         if record.init_process_pid == 0 {
             // No lock: the maker died on the way.
-            return Ok(if self.try_lock()?.is_none() { Status::Creating } else { Status::Stopped });
+            return Ok(if self.is_locked()? { Status::Creating } else { Status::Stopped });
         }
-        with_init(record, || self.is_gated())
+        with_init(record, || self.gate_position(), || self.is_locked())
+    }
+
+    /// The status for the holder of the lock: nobody else is creating the container.
+    pub fn status_locked(&self, record: &Record, _: &Lock) -> Result<Status> {
+        match record.init_process_pid {
+            0 => Ok(Status::Stopped),
+            _ => with_init(record, || self.gate_position(), || Ok(false)),
+        }
+    }
+
+    /// Whether another command has the lock.
+    pub(super) fn is_locked(&self) -> Result<bool> {
+        Ok(matches!(self.try_lock()?, Attempt::Busy))
     }
 }
 
-/// The status of a container that has come to have an init.
-pub(super) fn with_init(record: &Record, is_gated: impl FnOnce() -> Result<bool>) -> Result<Status> {
+/// The status of a container that has come to have an init. `has_maker`: whether somebody may still be creating it.
+pub(super) fn with_init(
+    record: &Record,
+    position: impl FnOnce() -> Result<Position>,
+    has_maker: impl FnOnce() -> Result<bool>,
+) -> Result<Status> {
     let Some(state) = living(record.init_process_pid, record.init_process_start)? else { return Ok(Status::Stopped) };
-    if is_gated()? {
-        return Ok(Status::Created);
+    let started = match position()? {
+        Position::Unfinished if has_maker()? => return Ok(Status::Creating),
+        position => position == Position::Open,
+    };
+    if cgroups::is_frozen(&record.cgroup, state)? {
+        return Ok(Status::Paused);
     }
-    Ok(if cgroups::is_frozen(&record.cgroup, state)? { Status::Paused } else { Status::Running })
+    Ok(if started { Status::Running } else { Status::Created })
 }
 
 /// The container's init, by a pidfd: nothing that came to have its number is touched. `None`: it is gone.

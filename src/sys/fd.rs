@@ -26,6 +26,28 @@ fn close_range(first: libc::c_uint, last: libc::c_uint) -> nix::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
+/// What [`flock`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlockOperation {
+    /// Locks, and waits until no other open file has the lock.
+    Exclusive,
+    /// Locks, or fails at once with EWOULDBLOCK.
+    TryExclusive,
+    /// Gives the lock up, whoever has a copy of the descriptor.
+    Unlock,
+}
+
+/// flock(2) on an open file.
+pub fn flock(file: BorrowedFd<'_>, operation: FlockOperation) -> nix::Result<()> {
+    let operation = match operation {
+        FlockOperation::Exclusive => libc::LOCK_EX,
+        FlockOperation::TryExclusive => libc::LOCK_EX | libc::LOCK_NB,
+        FlockOperation::Unlock => libc::LOCK_UN,
+    };
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::flock(file.as_raw_fd(), operation) }.into()).map(drop)
+}
+
 /// A pidfd of a running process (Linux 5.3), close-on-exec.
 pub fn pidfd_open(pid: libc::pid_t) -> nix::Result<OwnedFd> {
     // SAFETY: no pointers are passed.

@@ -8,6 +8,7 @@ pub mod fd;
 pub mod heap;
 pub mod mount;
 pub mod network;
+pub mod peer;
 pub mod proc_stat;
 pub mod process;
 pub mod schedule;

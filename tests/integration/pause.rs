@@ -86,3 +86,39 @@ fn ps_of_a_stopped_container_lists_nothing() {
     c.wait_for_status("stopped");
     assert_eq!(c.call(&["ps", &c.id]).ok().stdout.lines().count(), 1);
 }
+
+#[test]
+fn a_created_container_can_be_paused_and_starts_when_it_is_resumed() {
+    let c = Container::sleeping();
+    c.create().ok();
+    c.call(&["pause", &c.id]).ok().silent();
+    assert_eq!(c.status(), "paused");
+    c.call(&["pause", &c.id]).fails(&["paused"]);
+    c.start().fails(&["paused"]);
+    c.call(&["exec", &c.id, "true"]).code(255);
+    c.delete().fails(&["paused"]);
+    c.call(&["resume", &c.id]).ok().silent();
+    assert_eq!(c.status(), "created");
+    c.call(&["resume", &c.id]).fails(&["not paused"]);
+    c.start().ok();
+    assert_eq!(c.status(), "running");
+    c.delete_force().ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_paused_created_container_can_be_killed_and_deleted_by_force() {
+    let c = Container::sleeping();
+    c.create().ok();
+    c.call(&["pause", &c.id]).ok();
+    c.delete_force().ok();
+    c.assert_nothing_left();
+
+    let c = Container::sleeping();
+    c.create().ok();
+    c.call(&["pause", &c.id]).ok();
+    c.kill("KILL").ok();
+    c.wait_for_status("stopped");
+    c.delete().ok();
+    c.assert_nothing_left();
+}

@@ -1,15 +1,13 @@
 //! `linux.seccomp.listenerPath`: the agent that answers notified system calls gets their fd.
 
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, sendmsg, socket,
-};
+use nix::sys::socket::UnixAddr;
 use oci_spec::runtime::{ContainerProcessState, LinuxSeccomp, SECCOMP_FD_NAME, State};
 
 use crate::error::{Context, Result, bail};
+use crate::sys::peer::Peer;
 use crate::sys::seccomp::pidfd_getfd;
 
 /// Takes the notification fd `fd` out of the process that loaded the filter. The process only has to write the number:
@@ -24,11 +22,16 @@ pub fn take(pidfd: BorrowedFd<'_>, fd: RawFd) -> Result<OwnedFd> {
 
 /// Sends the notification fd to `listenerPath` with the container process state (config-linux.md, "The Container
 /// Process State"): one connection, one state. `pid` is the process that loaded the filter (exec's, not `state`'s, for
-/// exec). A relative path starts at the bundle, `@name` is an abstract address, as with runc.
+/// exec), `pidfd` ends the wait for a listener that does not read. A relative path starts at the bundle, `@name` is an abstract address, as with runc.
 ///
 /// # Errors
 /// The listener cannot be reached or hangs up.
-pub fn hand_over(seccomp: &LinuxSeccomp, notify_fd: impl AsFd, pid: i32, state: &State) -> Result<()> {
+pub fn hand_over(
+    seccomp: &LinuxSeccomp,
+    notify_fd: impl AsFd,
+    (pid, pidfd): (i32, BorrowedFd<'_>),
+    state: &State,
+) -> Result<()> {
     let Some(path) = seccomp.listener_path() else {
         bail!("linux.seccomp.listenerPath is not set");
     };
@@ -38,24 +41,12 @@ pub fn hand_over(seccomp: &LinuxSeccomp, notify_fd: impl AsFd, pid: i32, state: 
     };
     let agent = || format!("linux.seccomp.listenerPath: failed to connect with seccomp agent {}", path.display());
     let address = address.with_context(agent)?;
-    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).with_context(agent)?;
-    connect(socket.as_raw_fd(), &address).with_context(agent)?;
+    let peer = Peer::connect(&address, pidfd).with_context(agent)?;
 
     let mut message = ContainerProcessState::default();
     message.set_version(state.version().clone()).set_fds(vec![SECCOMP_FD_NAME.to_owned()]).set_pid(pid);
     message.set_metadata(seccomp.listener_metadata().clone()).set_state(state.clone());
     let message = serde_json::to_vec(&message).context("encode the container process state")?;
-    send_with_fd(socket.as_fd(), &message, notify_fd.as_fd())
+    peer.send(&message, notify_fd.as_fd())
         .with_context(|| format!("linux.seccomp.listenerPath: send the seccomp fd to {}", path.display()))
-}
-
-/// A stream may take the message in pieces: the fd goes with the first.
-fn send_with_fd(socket: BorrowedFd<'_>, message: &[u8], fd: BorrowedFd<'_>) -> nix::Result<()> {
-    let fds = [fd.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&fds)];
-    let mut sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(message)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
-    while sent < message.len() {
-        sent += send(socket.as_raw_fd(), &message[sent..], MsgFlags::MSG_NOSIGNAL)?;
-    }
-    Ok(())
 }

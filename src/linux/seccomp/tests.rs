@@ -288,7 +288,7 @@ fn an_agent_gets_the_fd_with_the_state_and_answers_the_call() {
     let mut state = State::default();
     state.set_version("1.3.0".into()).set_id("c1".into()).set_status(ContainerState::Creating);
     state.set_pid(Some(process.as_raw())).set_bundle(dir.clone());
-    hand_over(&seccomp, &fd, process.as_raw(), &state).unwrap();
+    hand_over(&seccomp, &fd, (process.as_raw(), pidfd.as_fd()), &state).unwrap();
     drop(fd);
 
     let (connection, _) = listener.accept().unwrap();
@@ -310,7 +310,7 @@ fn an_agent_gets_the_fd_with_the_state_and_answers_the_call() {
     assert_eq!(waitpid(process, None).unwrap(), WaitStatus::Exited(process, libc::ENOMEDIUM));
 
     std::fs::remove_dir_all(&dir).unwrap();
-    let gone = hand_over(&seccomp, &fd, 1, &state).unwrap_err();
+    let gone = hand_over(&seccomp, &fd, (1, pidfd.as_fd()), &state).unwrap_err();
     assert!(
         one_line(&gone).starts_with("linux.seccomp.listenerPath: failed to connect with seccomp agent agent: No such")
     );
