@@ -1,10 +1,13 @@
 //! `hostname` and `domainname`.
 
+use std::ffi::OsStr;
+
+use nix::sys::utsname::uname;
 use nix::unistd::sethostname;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::error::{Context as _, Result, ensure};
-use crate::linux::namespaces;
+use crate::linux::namespaces::{self, Namespaces};
 use crate::sys::process::set_domain_name;
 
 /// Both names are the container's alone, so they need a UTS namespace.
@@ -15,6 +18,20 @@ pub fn check(spec: &Spec) -> Result<()> {
         has_uts || given(spec.domainname()).is_none(),
         "domainname: unable to set it without a private UTS namespace"
     );
+    Ok(())
+}
+
+/// The UTS namespace is not one that is joined by a path and is the host's all the same. Its own name may be given to it:
+/// some engines do so for a container in the host's network.
+pub fn check_joined(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
+    let (hostname, domainname) = (given(spec.hostname()), given(spec.domainname()));
+    if (hostname.is_none() && domainname.is_none()) || !namespaces.is_shared(LinuxNamespaceType::Uts)? {
+        return Ok(());
+    }
+    let current = uname().context("uname")?;
+    let changes = |name: Option<&str>, current: &OsStr| name.is_some_and(|name| name != current);
+    ensure!(!changes(hostname, current.nodename()), "hostname: unable to set it without a private UTS namespace");
+    ensure!(!changes(domainname, current.domainname()), "domainname: unable to set it without a private UTS namespace");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{FileStat, Mode, fstat, stat};
 use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 
 use super::time_offsets;
@@ -132,12 +132,14 @@ impl Namespaces {
             let describe = || format!("linux.namespaces[{index}].path ({name}): open {path:?}");
             let fd = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).with_context(describe)?;
             ensure!(is_namespace(&fd, *flag), "linux.namespaces[{index}].path: {path:?} is not a {name} namespace");
-            if *flag == CloneFlags::CLONE_NEWUSER {
-                let own = |fd: &OwnedFd| fstat(fd).map(|found| (found.st_dev, found.st_ino));
-                // The kernel would say "Invalid argument".
+            // The kernel would say "Invalid argument" of the first, and the container's root become the host's in the second.
+            if matches!(*flag, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
+                let own = is_named(&fd, "self", file_of(name)).with_context(describe)?;
+                let of_the_host = is_named(&fd, "1", file_of(name)).with_context(describe)?;
+                let whose = if own { "runtime's own" } else { "host's" };
                 ensure!(
-                    own(&fd).with_context(describe)? != own(&open_own("user")?)?,
-                    "linux.namespaces[{index}].path: {path:?} is the runtime's own user namespace: leave the entry out"
+                    !own && !of_the_host,
+                    "linux.namespaces[{index}].path: {path:?} is the {whose} {name} namespace: leave the entry out"
                 );
             }
             namespaces.joined.push((name, *flag, fd));
@@ -149,6 +151,15 @@ impl Namespaces {
         // Who has no privileges on the host cannot return to its namespaces.
         namespaces.by_way = joins(CloneFlags::CLONE_NEWUSER) || returns && is_rootless();
         Ok(namespaces)
+    }
+
+    /// Is the namespace of this type joined by a path, however it is spelled, that leads to the runtime's own or the host's
+    /// (that of the first process, as far as it may be looked at)? What is set in it is not the container's alone.
+    pub fn is_shared(&self, wanted: Type) -> Result<bool> {
+        let Kind(_, name, flag) = kind(wanted);
+        let Some((.., fd)) = self.joined.iter().find(|(_, joined, _)| joined == flag) else { return Ok(false) };
+        let is = |process| is_named(fd, process, file_of(name)).with_context(|| format!("linux.namespaces ({name})"));
+        Ok(is("self")? || is("1")?)
     }
 
     /// The flags that init is born with. The cgroup namespace comes later ([`Namespaces::join`]): made by clone3 it
@@ -277,6 +288,25 @@ fn open_own(name: &str) -> Result<OwnedFd> {
 fn open_path(path: &str) -> Result<OwnedFd> {
     open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .with_context(|| format!("linux.namespaces: open {path}"))
+}
+
+/// The name of a type in `/proc/<pid>/ns`.
+fn file_of(name: &str) -> &str {
+    match name {
+        "network" => "net",
+        "mount" => "mnt",
+        name => name,
+    }
+}
+
+/// Is it this namespace of a process in /proc? Of one that may not be looked at it is not known.
+fn is_named(namespace: &OwnedFd, process: &str, file: &str) -> nix::Result<bool> {
+    let identity = |found: FileStat| (found.st_dev, found.st_ino);
+    match stat(format!("/proc/{process}/ns/{file}").as_str()) {
+        Ok(found) => Ok(identity(found) == identity(fstat(namespace)?)),
+        Err(Errno::EACCES | Errno::EPERM | Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The kernel says which type of namespace a descriptor is; any other file is not one.

@@ -7,8 +7,8 @@ use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 use pathrs::flags::OpenFlags;
 use pathrs::procfs::{ProcfsBase, ProcfsHandle};
 
-use super::namespaces;
-use crate::error::{Context as _, Result, bail, ensure, from_pathrs};
+use super::namespaces::{self, Namespaces};
+use crate::error::{Context as _, Error, Result, anyhow, bail, ensure, from_pathrs};
 
 /// Parameters of an IPC namespace that are not below fs.mqueue.
 const IPC: &[&str] = &[
@@ -32,8 +32,32 @@ pub fn check(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
+/// The namespace that a parameter belongs to is not one that is joined by a path and is the host's all the same.
+pub fn check_joined(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
+    for (name, _) in configured(spec) {
+        let context = || format!("linux.sysctl {name:?}");
+        let needed = namespace_of(&name.replace('/', ".")).with_context(context)?;
+        if namespaces.is_shared(needed)? {
+            return Err(of_the_host(needed)).with_context(context);
+        }
+    }
+    Ok(())
+}
+
 fn check_one(spec: &Spec, name: &str) -> Result<()> {
-    let needed = if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
+    let needed = namespace_of(name)?;
+    if !namespaces::has(spec, needed) {
+        return Err(of_the_host(needed));
+    }
+    Ok(())
+}
+
+fn of_the_host(needed: Type) -> Error {
+    anyhow!("is not allowed without a {needed} namespace of the container's own: it is the host's")
+}
+
+fn namespace_of(name: &str) -> Result<Type> {
+    Ok(if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
         Type::Ipc
     } else if name.starts_with("net.") {
         Type::Network
@@ -45,11 +69,7 @@ fn check_one(spec: &Spec, name: &str) -> Result<()> {
         Type::User
     } else {
         bail!("is not in a separate kernel namespace");
-    };
-    if !namespaces::has(spec, needed) {
-        bail!("is not allowed without a {needed} namespace of the container's own: it is the host's");
-    }
-    Ok(())
+    })
 }
 
 /// Sets the parameters, by a procfs that the container cannot have touched.

@@ -16,11 +16,12 @@ use crate::cgroups::{self, Entry, Kind, Manager, Placement, Wanted};
 use crate::config::{self, Bundle};
 use crate::error::{Context as _, Result, anyhow, ensure, one_line};
 use crate::hooks::{self, Caller, Point};
+use crate::hostname;
 use crate::init::create::Init;
 use crate::init::program::Launch;
 use crate::linux::namespaces::{self, Namespaces, is_new};
 use crate::linux::seccomp::{self, Filter};
-use crate::linux::{intel_rdt, net_devices, uid_mappings};
+use crate::linux::{intel_rdt, net_devices, sysctl, uid_mappings};
 use crate::mounts::sources;
 use crate::process::listen_fds::Passed;
 use crate::process::{self, oom_score_adj, terminal};
@@ -84,6 +85,9 @@ pub fn create(options: &Options) -> Result<Created> {
     let process = process::of(&bundle.spec)?;
     terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
     let namespaces = Namespaces::open(&bundle.spec)?;
+    sysctl::check_joined(&bundle.spec, &namespaces)?;
+    hostname::check_joined(&bundle.spec, &namespaces)?;
+    net_devices::check_joined(&bundle.spec, &namespaces)?;
     let rdt = intel_rdt::place(&bundle.spec, &options.id)?;
 
     phase("state directory");

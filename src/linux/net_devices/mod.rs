@@ -15,6 +15,8 @@ use super::namespaces::{self, Namespaces};
 use crate::error::{Context as _, Result, anyhow, bail, ensure, errno};
 use netlink::{Message, Socket, attributes};
 
+const NOT_POSSIBLE: &str = "linux.netDevices: not possible without a network namespace of the container's own";
+
 /// struct ifinfomsg: family, padding, type, index, flags, mask of the flags that change.
 const LINK_HEADER: usize = 16;
 /// struct ifaddrmsg: family, prefix length, flags, scope, index.
@@ -26,16 +28,21 @@ pub fn check(spec: &Spec) -> Result<()> {
     if devices.is_empty() {
         return Ok(());
     }
-    ensure!(
-        namespaces::has(spec, Type::Network),
-        "linux.netDevices: not possible without a network namespace of the container's own"
-    );
+    ensure!(namespaces::has(spec, Type::Network), "{NOT_POSSIBLE}");
     for (index, (name, inside)) in devices.iter().enumerate() {
         for name in [name, inside] {
             ensure!(is_name(name), "linux.netDevices: {name:?} is not a name that a network device can have");
         }
         let again = devices[..index].iter().any(|(_, other)| other == inside && !inside.contains("%d"));
         ensure!(!again, "linux.netDevices: two devices are to be {inside:?} inside");
+    }
+    Ok(())
+}
+
+/// The network namespace is not one that is joined by a path and is the host's all the same.
+pub fn check_joined(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
+    if !configured(spec).is_empty() && namespaces.is_shared(Type::Network)? {
+        bail!("{NOT_POSSIBLE}");
     }
     Ok(())
 }

@@ -220,3 +220,47 @@ fn an_empty_path_is_none() {
     let inside = c.run().ok().stdout;
     assert!(inside.starts_with("ipc:[") && inside.trim() != own.to_str().expect("a link"), "{inside}");
 }
+
+#[test]
+fn the_hosts_name_is_not_changed_by_a_uts_namespace_that_is_joined() {
+    only_tare!("the reference sets the host's name");
+    need_root!("an ordinary user may not join the host's namespaces");
+    // In a namespace of the test's own: a runtime that does it changes nobody's name.
+    let changes = |c: &Container, path: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--uts", "sh", "-c", "hostname before; \"$@\"; status=$?; hostname; exit $status", "sh"]);
+        c.save();
+        c.append_run(&mut command);
+        let outcome = c.finish(command.stdin(Stdio::null()));
+        assert_eq!(outcome.stdout, "before\n", "{path}: {}", outcome.stderr);
+        outcome
+    };
+    for path in ["/proc/self/ns/uts", "/proc/thread-self/ns/uts"] {
+        let mut c = Container::new();
+        c.join_namespace("uts", path);
+        changes(&c, path).fails(&["hostname", "without a private UTS namespace"]);
+        // What it is called already is no change.
+        c.config["hostname"] = json!("before");
+        changes(&c, path).ok();
+        c.config["hostname"] = json!("");
+        c.config["domainname"] = json!("example");
+        changes(&c, path).fails(&["domainname", "without a private UTS namespace"]);
+        c.assert_nothing_left();
+    }
+}
+
+/// Its root would become the container's.
+#[test]
+fn the_hosts_mount_namespace_cannot_be_joined() {
+    only_tare!("the reference changes the root of the host");
+    need_root!("an ordinary user may not join the host's namespaces");
+    let mut c = Container::new();
+    c.join_namespace("mount", "/proc/self/ns/mnt");
+    c.save();
+    // A copy of the host's.
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]).stdin(Stdio::null());
+    c.append_run(&mut command);
+    c.finish(&mut command).fails(&["linux.namespaces", "mount namespace", "leave the entry out"]);
+    c.assert_nothing_left();
+}

@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
+use crate::bundle::is_rootless;
 use crate::container::Container;
-use crate::runtime::need_root;
+use crate::linux::namespaces::Holder;
+use crate::runtime::{Outcome, need_root, only_tare};
 
 fn with(name: &str, value: &str) -> Container {
     let mut c = Container::new();
@@ -68,4 +70,58 @@ fn a_name_that_climbs_out_is_refused() {
         assert_eq!(std::fs::read_to_string("/proc/sys/vm/swappiness").expect("read"), before);
         c.assert_nothing_left();
     }
+}
+
+/// Creates the container where a file is the caller's own namespace of this kind, as `ip netns` and engines have it: the
+/// path says nothing of whose it is.
+fn create_with_a_bound_namespace(c: &mut Container, kind: &str, file: &str) -> Outcome {
+    let path = c.beside("bound").display().to_string();
+    std::fs::write(&path, "").expect("write");
+    c.join_namespace(kind, &path);
+    c.save();
+    let create = c.bundle_command("create", &[]);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c"]).stdin(std::process::Stdio::null());
+    command.args([&format!("mount --bind /proc/self/ns/{file} {path} && exec \"$@\""), "sh"]);
+    c.finish(command.arg(create.get_program()).args(create.get_args()))
+}
+
+#[test]
+fn those_of_the_hosts_namespace_by_path_are_refused_however_it_is_spelled() {
+    only_tare!("the reference compares the link of /proc/self/ns with the path");
+    for (name, kind, file) in [
+        ("net.ipv4.ip_forward", "network", "net"),
+        ("net.core.somaxconn", "network", "net"),
+        ("kernel.shmmni", "ipc", "ipc"),
+        ("fs.mqueue.msg_max", "ipc", "ipc"),
+        ("kernel.domainname", "uts", "uts"),
+    ] {
+        let own = std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).expect("read");
+        let mut c = with(name, own.trim());
+        c.config["hostname"] = json!("");
+        let words = [name, "namespace of the container's own"];
+        for process in ["self", "1", "thread-self", "self/../1", "self/task/../../1"] {
+            let path = format!("/proc/{process}/ns/{file}");
+            // An ordinary user may not look at another's.
+            if std::fs::metadata(&path).is_ok() {
+                c.join_namespace(kind, &path);
+                c.create().fails(&words);
+                c.assert_nothing_left();
+            }
+        }
+        if !is_rootless() {
+            create_with_a_bound_namespace(&mut c, kind, file).fails(&words);
+            c.assert_nothing_left();
+        }
+    }
+}
+
+#[test]
+fn those_of_another_containers_namespace_are_set_by_path() {
+    need_root!("a namespace that others can join without its user namespace");
+    let holder = Holder::new(&["--net"], "net");
+    let mut c = with("net.ipv4.ip_forward", "1");
+    c.join_namespace("network", &holder.path("net"));
+    c.script("cat /proc/sys/net/ipv4/ip_forward");
+    c.run().ok().prints("1\n");
 }
