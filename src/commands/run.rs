@@ -21,7 +21,7 @@ pub fn run(options: &Options, keep: bool, subreaper: bool) -> Result<i32> {
     // This process stays the one to watch: it ends as the container does.
     let started = Proxy::open(&created.container, std::process::id())
         .and_then(|notify| start::start(&created.container, &created.record, created.lock).map(|()| notify));
-    let ended = started.and_then(|notify| foreground::stay(&created.init, &signals, terminal, notify.as_ref()));
+    let ended = started.and_then(|notify| foreground::stay(&created.init, &signals, terminal, notify));
     if !keep || ended.is_err() {
         delete::delete_killed(&created.container)?;
     }

@@ -36,6 +36,7 @@ mod notify_socket;
 mod pause;
 mod pidfd_socket;
 mod process;
+mod relay;
 mod run;
 mod state_root;
 mod stats;
