@@ -2,7 +2,6 @@
 //!
 //! | from   | message            | says                                              | the parent then                          |
 //! |--------|--------------------|---------------------------------------------------|------------------------------------------|
-//! | init   | `Born` + fd        | a pidfd; the data is the pid. Sent by the process that made init in a user namespace that is joined | knows init |
 //! | parent | `Placed`           | systemd has moved init into its cgroup            | (only with `--systemd-cgroup`)           |
 //! | parent | `Mapped`           | uid_map and gid_map are written                   | (only with a new user namespace)         |
 //! | parent | `Recorded`         | the pid is in state.json: init may outlive us     |                                          |
@@ -13,19 +12,28 @@
 //! | init   | `Terminal` + fd    | the master side; the data is the terminal's name  | hands it to the console socket, or keeps it |
 //! | init   | `Limits`           | in its user namespace it may not raise its limits | sets process.rlimits                     |
 //! | parent | `LimitsSet`        | they are in force                                 |                                          |
+//! | init   | `NoRoom`           | no process more may be made: pids.max is reached  | raises the limit for a moment            |
+//! | parent | `Room`             | there may be room now                             |                                          |
+//! | init   | `Born`             | the pid of the process that goes on in its place  | knows the new process                    |
+//! | parent | `Alone`            | the process that sent `Born` is gone              |                                          |
 //! | init   | `Listener`         | the number of seccomp's notify descriptor in init | takes it, hands it to seccomp.listenerPath |
 //! | parent | `ListenerTaken`    | the listener has it: init may close it            |                                          |
 //! | init   | `Waiting`          | all is done but the program: behind the gate      | writes the pid file                      |
 //! | init   | `Failed`           | why; init is about to exit                        | cleans up and fails with it              |
 //!
-//! Init sends them in this order ([`Phase`]), `Tree` as often as there are such mounts. The parent may say `Recorded` at any
+//! Init sends them in this order ([`Phase`]), `Tree` and `NoRoom` as often as it takes. `Born` is the first of all where
+//! another process makes init in a user namespace that is joined; where a process is born in a pid namespace that others
+//! live in, it comes at any time after `Limits`. Once a process is in a pid namespace with others, one that
+//! may trace it may speak in its place: what it says is believed no further than this order, and a pid only of a child. The parent may say `Recorded` at any
 //! time from there on, so init keeps it until it is asked for. A parent that dies is an end of file for init, and the other
 //! way round.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::sys::socket;
@@ -51,13 +59,20 @@ pub enum ToInit {
     LimitsSet,
     /// The seccomp listener has the descriptor that init announced.
     ListenerTaken,
+    /// The limit of processes was raised for a moment, if it was reached.
+    Room,
+    /// The process that announced this one is gone.
+    Alone,
 }
 
 /// What init says.
 #[derive(Debug)]
 pub enum ToParent {
-    /// Init was made, by another process than the parent: its pidfd, and its pid in the parent's pid namespace.
-    Born(OwnedFd, i32),
+    /// The process that goes on was made, by another one than the parent: its pid in the parent's pid namespace. Only the
+    /// number: a profile may refuse to send a descriptor.
+    Born(i32),
+    /// The kernel makes no process more.
+    NoRoom,
     /// A detached tree, for the idmapped mount of this index: only who is privileged over its filesystem may map it.
     Tree(OwnedFd, usize),
     /// Run the hooks of the runtime's namespace.
@@ -96,7 +111,8 @@ impl Phase {
     /// The phase after a message; each but `Tree` comes at most once, and never after a later one.
     pub fn next(self, message: &ToParent) -> Result<Self> {
         let next = match message {
-            ToParent::Born(..) => Self::Mounting,
+            // The process that is born may speak before the one that announces it: the parent knows whether it waits for it.
+            ToParent::NoRoom | ToParent::Born(_) => return Ok(self),
             ToParent::Tree(..) if self == Self::Mounting => return Ok(self),
             ToParent::Tree(..) => Self::Mounting,
             ToParent::Hooks => Self::Hooked,
@@ -145,6 +161,15 @@ impl Parent {
         }
     }
 
+    /// Waits until init's next message can be received, for at most `limit`.
+    pub fn wait_for_a_message(&self, limit: Duration) -> Result<()> {
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], limit) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno).context("hear from init: poll"),
+        }
+    }
+
     /// Waits for init's next message; `None` if init is gone without a word.
     pub fn receive(&self) -> Result<Option<ToParent>> {
         let mut buffer = [0; LONGEST];
@@ -158,14 +183,15 @@ impl Parent {
         let text = || String::from_utf8_lossy(data).into_owned();
         let missing = || anyhow!("init sent message {tag:?} without its descriptor");
         Ok(Some(match tag {
-            b'B' => ToParent::Born(fd.ok_or_else(missing)?, text().parse().context("hear from init: its pid")?),
+            b'B' => ToParent::Born(text().parse().context("hear from init: its pid")?),
+            b'N' => ToParent::NoRoom,
             b'M' => ToParent::Tree(fd.ok_or_else(missing)?, text().parse().context("hear from init: a mount's index")?),
             b'H' => ToParent::Hooks,
             b'R' => ToParent::Limits,
             b'T' => ToParent::Terminal(fd.ok_or_else(missing)?, text()),
             b'L' => ToParent::Listener(text().parse().context("hear from init: the listener's number")?),
             b'W' => ToParent::Waiting,
-            b'F' => ToParent::Failed(text()),
+            b'F' => ToParent::Failed(text().replace(char::is_control, " ")),
             _ => bail!("init sent an unknown message {tag:?}"),
         }))
     }
@@ -181,10 +207,11 @@ impl Init {
     pub fn send(&self, message: &ToParent) -> Result<()> {
         let number;
         let (tag, fd, text) = match message {
-            ToParent::Born(pidfd, pid) => {
+            ToParent::Born(pid) => {
                 number = pid.to_string();
-                (b'B', Some(pidfd.as_fd()), number.as_str())
+                (b'B', None, number.as_str())
             }
+            ToParent::NoRoom => (b'N', None, ""),
             ToParent::Tree(tree, index) => {
                 number = index.to_string();
                 (b'M', Some(tree.as_fd()), number.as_str())
@@ -217,10 +244,13 @@ impl Init {
         }
         let mut buffer = [0; 1];
         loop {
-            match socket::receive(self.socket.as_fd(), &mut buffer).context("hear from the parent")? {
-                (1, _) if buffer[0] == wanted as u8 => return Ok(()),
-                (1, _) if buffer[0] == ToInit::Recorded as u8 => self.recorded.set(true),
-                (0, _) => bail!("the parent is gone"),
+            // read(2): a usable seccomp profile allows it rather than recvmsg(2).
+            match nix::unistd::read(&self.socket, &mut buffer) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("hear from the parent"),
+                Ok(1) if buffer[0] == wanted as u8 => return Ok(()),
+                Ok(1) if buffer[0] == ToInit::Recorded as u8 => self.recorded.set(true),
+                Ok(0) => bail!("the parent is gone"),
                 _ => bail!("the parent said {} instead of {wanted:?}", buffer[0]),
             }
         }

@@ -111,7 +111,9 @@ impl Init<'_> {
         sysctl::apply(spec)?;
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
+            terminal::take_control()?;
         }
+        selinux_label::apply(self.launch.process)?;
         log::debug!("init: closing the pipe to signal completion: gives up its privileges, and the log with them");
         let program = self.launch.give_up_privileges(Some(&gate))?;
 

@@ -1,4 +1,5 @@
-//! The story of a further program in a running container.
+//! A further program in a running container: from a copy of the parent's memory, outside of the container's pid namespace, to
+//! the program's process inside.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -13,7 +14,8 @@ use super::keyring;
 use super::program::Launch;
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, bail, one_line};
-use crate::process::{apparmor_profile, exec_cpu_affinity, interpreter, selinux_label, terminal};
+use crate::linux::namespaces;
+use crate::process::{apparmor_profile, exec_cpu_affinity, interpreter, oom_score_adj, selinux_label, terminal};
 use crate::protocol::ToParent;
 use crate::root::{Rootfs, on_host};
 use crate::sys;
@@ -50,22 +52,29 @@ impl Exec<'_> {
         self.launch.live_only_as_long_as_the_parent()?;
         self.launch.enter_cgroup(self.cgroup)?;
         exec_cpu_affinity::apply_final(process)?;
+        // The host's /proc is at hand, and shows this process, until it joins the namespaces.
+        oom_score_adj::bequeath(process)?;
+        selinux_label::apply_to_keyring(process)?;
+        selinux_label::apply(process)?;
+        apparmor_profile::apply(process)?;
         phase("namespaces");
         self.join()?;
         log::debug!("exec: nsexec container setup: is in its cgroup and namespaces");
         self.enter_root()?;
         self.launch.become_root_of_the_user_namespace()?;
-        phase("wait for the parent");
-        self.launch.outlive_the_parent()?;
         phase("session, terminal");
+        // A group of its own: the I/O priority is a group's.
         setsid().context("setsid")?;
-        selinux_label::apply_to_keyring(process)?;
         keyring::join(self.id)?;
         let terminal = self.open_terminal()?;
-        apparmor_profile::apply(process)?;
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
+            if !self.launch.birth.is_due() {
+                terminal::take_control()?;
+            }
         }
+        phase("wait for the parent");
+        self.launch.outlive_the_parent()?;
         log::debug!("exec: child process in init(): is in the container");
         log::debug!("exec: setns_init: about to exec: gives up its privileges, and the log with them");
         let program = self.launch.give_up_privileges(None)?;
@@ -75,14 +84,14 @@ impl Exec<'_> {
         bail!("{}", interpreter::explain(program.path(), errno))
     }
 
-    /// All at once, by init itself: no path of a namespace that could have come to mean another. The parent saw to the
-    /// pid namespace, which only children enter.
+    /// Joins all namespaces at once, by init itself: no path could have come to mean another. Only children enter the pid
+    /// namespace: what is born there.
     fn join(&self) -> Result<()> {
-        let namespaces = self.namespaces - CloneFlags::CLONE_NEWPID;
-        if namespaces.is_empty() {
+        if self.namespaces.is_empty() {
             return Ok(());
         }
-        setns(self.init, namespaces).context("join the container's namespaces")
+        namespaces::hide()?;
+        setns(self.init, self.namespaces).context("join the container's namespaces")
     }
 
     fn enter_root(&self) -> Result<()> {

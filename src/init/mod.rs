@@ -1,5 +1,6 @@
 //! Stage 2, in the container.
 
+pub mod birth;
 pub mod create;
 pub mod exec;
 pub mod keyring;

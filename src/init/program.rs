@@ -10,14 +10,13 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{Gid, Uid, setresgid, setresuid, write};
 use oci_spec::runtime::{Process, Spec};
 
+use super::birth::Birth;
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, bail};
 use crate::linux::seccomp::Filter;
 use crate::linux::{memory_policy, personality};
 use crate::process::listen_fds::Passed;
-use crate::process::{
-    args, capabilities, cwd, env, io_priority, no_new_privileges, rlimits, scheduler, selinux_label, user,
-};
+use crate::process::{args, capabilities, cwd, env, io_priority, no_new_privileges, rlimits, scheduler, user};
 use crate::protocol::{self, ToInit, ToParent};
 use crate::state::gate::Gate;
 use crate::sys;
@@ -37,6 +36,8 @@ pub struct Launch<'a> {
     pub user_namespace: bool,
     /// The terminal, if there is one, ends in a pipe or a file: [`crate::process::terminal::is_piped`].
     pub piped: bool,
+    /// When the program's process is born in the container's pid namespace.
+    pub birth: Birth,
     /// `--preserve-fds`, with those of LISTEN_FDS: how many descriptors after the standard ones stay open.
     pub preserved_fds: &'a Passed,
 }
@@ -54,6 +55,9 @@ impl Launch<'_> {
     /// writes its record meanwhile.
     pub fn outlive_the_parent(&self) -> Result<()> {
         self.channel.wait_for(ToInit::Recorded)?;
+        if self.birth.is_due() {
+            return Ok(()); // only what is born lives on
+        }
         prctl::set_death_signal(0).map_err(Errno::from_raw).context("PR_SET_PDEATHSIG")
     }
 
@@ -82,11 +86,12 @@ impl Launch<'_> {
         phase("limits, descriptors, cwd");
         user::set_umask(self.process);
         no_new_privileges::apply(self.process)?;
-        scheduler::apply(self.process, self.spec)?;
+        if !(self.birth.is_due() && scheduler::is_lost_by_fork(self.process)) {
+            scheduler::apply(self.process, self.spec, 0)?;
+        }
         io_priority::apply(self.process)?;
         personality::apply(self.spec)?;
         memory_policy::apply(self.spec)?;
-        selinux_label::apply(self.process)?;
         self.limit_resources()?;
         self.reset_signals()?;
         if gate.is_some() {
@@ -95,6 +100,7 @@ impl Launch<'_> {
         }
         self.close_descriptors(gate)?;
         let inside = cwd::enter(self.process)?;
+        self.be_born(Birth::BeforePrivilegesGo)?;
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go. Profiles are written for programs: as
         // much as possible of what init does is done by now, so that they need not allow it.
         self.confine(privileged_filter)?;
@@ -102,7 +108,9 @@ impl Launch<'_> {
         self.become_the_containers_user(inside)?;
         phase("find the program");
         let program = self.find_program()?;
+        self.be_born(Birth::BeforeTheFilter)?;
         self.confine(!privileged_filter)?;
+        self.be_born(Birth::Confined)?;
         Ok(program)
     }
 
@@ -119,7 +127,11 @@ impl Launch<'_> {
 
     fn limit_resources(&self) -> Result<()> {
         if !self.user_namespace || self.process.rlimits().is_none() {
-            return rlimits::apply(self.process, 0);
+            return if self.birth.is_due() {
+                rlimits::apply_all_but_processes(self.process, 0)
+            } else {
+                rlimits::apply(self.process, 0)
+            };
         }
         self.channel.send(&ToParent::Limits)?;
         self.channel.wait_for(ToInit::LimitsSet)

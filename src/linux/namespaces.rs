@@ -90,26 +90,6 @@ pub fn hide() -> Result<()> {
     prctl::set_dumpable(false).map_err(Errno::from_raw).context("PR_SET_DUMPABLE")
 }
 
-/// Of these, the ones that another process has to join before it makes one in them: an ordinary user may join the others
-/// only from within the user namespace, and root of a user namespace not return to the host's pid namespace.
-pub fn by_way_of(namespaces: CloneFlags) -> CloneFlags {
-    let entered = namespaces & (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID);
-    if !entered.is_empty() && is_rootless() { entered } else { CloneFlags::empty() }
-}
-
-/// Runs something whose child is born in the pid namespace of a container's init, if that is one of these.
-pub fn for_child_of<T>(init: &OwnedFd, namespaces: CloneFlags, spawn: impl FnOnce() -> Result<T>) -> Result<T> {
-    if !namespaces.contains(CloneFlags::CLONE_NEWPID) {
-        return spawn();
-    }
-    let own = open_own("pid")?;
-    hide()?;
-    setns(init, CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;
-    let spawned = spawn();
-    setns(own, CloneFlags::CLONE_NEWPID).context("return to the own pid namespace")?;
-    spawned
-}
-
 fn configured(spec: &Spec) -> &[oci_spec::runtime::LinuxNamespace] {
     spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default()
 }

@@ -17,6 +17,7 @@ use crate::config::{self, Bundle};
 use crate::error::{Context as _, Result, anyhow, ensure, one_line};
 use crate::hooks::{self, Caller, Point};
 use crate::hostname;
+use crate::init::birth::Birth;
 use crate::init::create::Init;
 use crate::init::program::Launch;
 use crate::linux::namespaces::{self, Namespaces, is_new};
@@ -140,6 +141,7 @@ pub fn create(options: &Options) -> Result<Created> {
                 channel: channel_of_init,
                 user_namespace: namespaces.new_user() || namespaces.joins_user(),
                 piped: terminal::is_piped(process, options.console_socket.as_deref()),
+                birth: Birth::Never,
                 preserved_fds: &options.preserved_fds,
             },
             container: &container,
@@ -201,6 +203,8 @@ pub fn create(options: &Options) -> Result<Created> {
         cgroup: cgroup.as_ref(),
         late_devices: Cell::new(late_devices),
         console_socket,
+        birth: Birth::Never,
+        room: None,
     };
     phase("serve init until it waits for start");
     let terminal = service.run(&channel, init)?;

@@ -5,19 +5,21 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use nix::unistd::close;
 use oci_spec::runtime::Process;
 
+use super::sealed_exe;
 use super::serve::{Service, hand_over_pidfd};
-use super::spawn::{self, spawn, spawn_by_way};
-use crate::cgroups::{self, Below, Entry};
+use super::spawn::{self, spawn};
+use crate::cgroups::{self, Below, Entry, PidsRoom};
 use crate::error::{Context as _, Result, bail, errno};
+use crate::init::birth::Birth;
 use crate::init::exec::Exec;
 use crate::init::program::Launch;
 use crate::linux::{intel_rdt, memory_policy, namespaces, personality};
 use crate::process::listen_fds::Passed;
-use crate::process::{self, exec_cpu_affinity, oom_score_adj, terminal};
+use crate::process::{self, exec_cpu_affinity, terminal};
 use crate::protocol::{self, ToInit};
 use crate::state::{Container, Kept, Record, Status, pid_file};
 use crate::sys::fd::{end_child, pidfd_open};
@@ -75,57 +77,59 @@ pub fn exec(
     let place = cgroups::reopen(&cgroups::below(&record.cgroup, &options.cgroup, record.init_process_pid)?)?;
     let entry = place.entry().context(NO_ENTRY)?;
     exec_cpu_affinity::apply_initial(process)?;
-    let user_namespace = namespaces.contains(CloneFlags::CLONE_NEWUSER);
-    let by_way = namespaces::by_way_of(namespaces);
-    let story = |channel_of_program| {
+    // Who is in the pid namespace sees the process only when it is confined.
+    let birth = match namespaces.contains(CloneFlags::CLONE_NEWPID) {
+        true => Birth::of(process, kept.filter.as_ref()),
+        false => Birth::Never,
+    };
+    let setup = || {
         let _ = close(channel.number()); // the parent's end
         let launch = Launch {
             process,
             spec,
             filter: kept.filter.as_ref(),
-            channel: channel_of_program,
-            user_namespace,
+            channel: far_end,
+            user_namespace: namespaces.contains(CloneFlags::CLONE_NEWUSER),
             piped: terminal::is_piped(process, options.console_socket.as_deref()),
+            birth,
             preserved_fds: &options.preserved_fds,
         };
         let rootfs = record.mounts_before.map(|_| record.rootfs.as_path());
-        Exec { launch, id: &record.id, init: &init, namespaces: namespaces - by_way, rootfs, cgroup: &entry }.run()
+        Exec { launch, id: &record.id, init: &init, namespaces, rootfs, cgroup: &entry }.run()
     };
-    let spawned = if by_way.is_empty() {
-        namespaces::for_child_of(&init, namespaces, || spawn(CloneFlags::empty(), &entry, || story(far_end)))
-    } else {
-        let enter = || {
-            oom_score_adj::bequeath(process)?;
-            namespaces::hide()?;
-            setns(&init, by_way).context("join the container's namespaces").map(|()| CloneFlags::empty())
-        };
-        spawn_by_way(enter, (&entry, cgroup.as_ref()), (&channel, far_end), story)
-    };
+    let spawned = spawn(CloneFlags::empty(), &entry, setup);
     // What the cgroup says of a program that is born in it: it has controllers enabled for its children.
-    let spawned = spawned.map_err(|error| match errno(&error) {
+    let mut spawned = spawned.map_err(|error| match errno(&error) {
         Some(Errno::EBUSY) => error.context(NO_ENTRY),
         _ => error,
     })?;
-    log::debug!("the program in {:?} is pid {} on the host", record.id, spawned.pid);
+    log::debug!("pid {} on the host enters {:?}", spawned.pid, record.id);
     let adopted = matches!(entry, Entry::Adopted);
     drop(entry);
 
-    let accompany = || -> Result<Option<OwnedFd>> {
-        if by_way.is_empty() {
-            oom_score_adj::apply(process, spawned.pid)?;
-        }
+    let mut accompany = || -> Result<Option<OwnedFd>> {
         if adopted {
             place.attach(spawned.pid).context(NO_ENTRY)?;
             channel.send(ToInit::Placed)?;
         }
         intel_rdt::join(record, spawned.pid)?;
         phase("serve the process until it executes");
+        // While a descriptor of the clone is open, a process with a user namespace of its own could make it writable: it is
+        // closed in both before anything is born that has it for its file.
+        sealed_exe::let_go();
         channel.send(ToInit::Recorded)?;
-        let console_socket = options.console_socket.as_deref();
-        let late_devices = Cell::new(None);
-        let service =
-            Service { spec, process, container, record, cgroup: cgroup.as_ref(), late_devices, console_socket };
-        let terminal = service.run_until_executed(&channel, &spawned)?;
+        let service = Service {
+            spec,
+            process,
+            container,
+            record,
+            cgroup: cgroup.as_ref(),
+            late_devices: Cell::new(None),
+            console_socket: options.console_socket.as_deref(),
+            birth,
+            room: Some(PidsRoom { container, whole: cgroup.placement(), place: place.placement() }),
+        };
+        let terminal = service.run_until_executed(&channel, &mut spawned)?;
         phase("pid file");
         hand_over_pidfd(options.pidfd_socket.as_deref(), "setns", &spawned)?;
         if let Some(path) = &options.pid_file {

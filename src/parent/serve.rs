@@ -11,16 +11,20 @@ use oci_spec::runtime::{ContainerState, LinuxResources, Process as OciProcess, S
 
 use super::delete::PATIENCE;
 use super::sealed_exe;
-use super::spawn::Process;
-use crate::cgroups::Manager;
-use crate::error::{Context as _, Result, anyhow, bail};
+use super::spawn::{self, Process};
+use crate::cgroups::{Manager, PidsRoom};
+use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::hooks::{self, Caller, Point, ends_before};
+use crate::init::birth::{Birth, waits_to_be_alone};
 use crate::linux::seccomp;
 use crate::mounts::sources;
-use crate::process::rlimits;
+use crate::process::{rlimits, scheduler, terminal};
 use crate::protocol::{Parent, Phase, ToInit, ToParent};
 use crate::state::{Container, Record};
 use crate::sys::peer::Peer;
+
+/// How long the limit of processes stays raised for one that is to be born.
+const LONGEST_BIRTH: Duration = Duration::from_secs(2);
 
 /// What the parent needs to answer init.
 pub struct Service<'a> {
@@ -38,6 +42,10 @@ pub struct Service<'a> {
     pub late_devices: Cell<Option<&'a LinuxResources>>,
     /// `--console-socket`
     pub console_socket: Option<&'a Path>,
+    /// When the process is born in the container's pid namespace.
+    pub birth: Birth,
+    /// Makes room for it where `linux.resources.pids.limit` is reached.
+    pub room: Option<PidsRoom<'a>>,
 }
 
 impl Service<'_> {
@@ -59,19 +67,53 @@ impl Service<'_> {
         self.late_devices.take().map_or(Ok(()), |resources| self.cgroup.apply_devices(resources))
     }
 
-    /// Serves a process that executes its program at once: that closes its end of the conversation.
-    pub fn run_until_executed(&self, channel: &Parent, process: &Process) -> Result<Option<OwnedFd>> {
+    /// Serves a process that executes its program at once: that closes its end of the conversation. `process` is replaced
+    /// by the one that is born.
+    pub fn run_until_executed(&self, channel: &Parent, process: &mut Process) -> Result<Option<OwnedFd>> {
         sealed_exe::let_go();
-        let mut phase = Phase::Mounting;
+        let mut phase = if terminal::is_wanted(self.process) { Phase::Hooked } else { Phase::Terminal };
         let mut terminal = None;
+        let mut awaited = self.birth.is_due();
         while let Some(message) = channel.receive()? {
             phase = phase.next(&message)?;
-            self.answer(message, channel, process, &mut terminal)?;
+            match message {
+                ToParent::NoRoom if awaited => self.make_room(channel)?,
+                ToParent::Born(pid) if awaited => {
+                    self.take_on(pid, channel, process)?;
+                    awaited = false;
+                }
+                message => self.answer(message, channel, process, &mut terminal)?,
+            }
         }
+        ensure!(!(awaited && phase == Phase::Waiting), "init did not say which process goes on");
         match phase {
             Phase::Waiting => Ok(terminal),
             _ => Err(how_it_died(process, self.cgroup)),
         }
+    }
+
+    /// Takes on the process that was born, and waits for the end of the one that made it.
+    fn take_on(&self, pid: i32, channel: &Parent, process: &mut Process) -> Result<()> {
+        let maker = std::mem::replace(process, spawn::adopt(pid)?);
+        waitid(Id::PIDFd(maker.pidfd.as_fd()), WaitPidFlag::WEXITED).context("wait for the process that made it")?;
+        log::debug!("the program is pid {pid} on the host");
+        if !waits_to_be_alone(self.birth, self.process) {
+            return Ok(());
+        }
+        if scheduler::is_lost_by_fork(self.process) {
+            scheduler::apply(self.process, self.spec, pid)?;
+        }
+        channel.send(ToInit::Alone)
+    }
+
+    fn make_room(&self, channel: &Parent) -> Result<()> {
+        let made = self.room.as_ref().map(PidsRoom::make).transpose()?;
+        channel.send(ToInit::Room)?;
+        if made.is_some() {
+            // The limit is the old one again when the process is made, or cannot be made in that time.
+            channel.wait_for_a_message(LONGEST_BIRTH)?;
+        }
+        Ok(())
     }
 
     fn answer(
@@ -96,15 +138,19 @@ impl Service<'_> {
                 Ok(())
             }
             ToParent::Limits => {
-                rlimits::apply(self.process, process.pid)?;
+                if self.birth.is_due() {
+                    rlimits::apply_all_but_processes(self.process, process.pid)?;
+                } else {
+                    rlimits::apply(self.process, process.pid)?;
+                }
                 channel.send(ToInit::LimitsSet)
             }
             ToParent::Listener(number) => {
                 self.hand_over_listener(process, number)?;
                 channel.send(ToInit::ListenerTaken)
             }
-            // The order of messages lets the first come only before there is anybody to serve.
-            ToParent::Born(..) | ToParent::Waiting => Ok(()),
+            ToParent::Waiting => Ok(()),
+            ToParent::NoRoom | ToParent::Born(_) => bail!("init said {message:?}, which nobody waits for"),
             ToParent::Failed(reason) => bail!("{reason}"),
         }
     }

@@ -17,6 +17,7 @@ use crate::cgroups::{Entry, Manager};
 use crate::error::{Context as _, Result, anyhow, one_line};
 use crate::protocol::{self, ToParent};
 use crate::sys::clone::{Side, fork};
+use crate::sys::fd::pidfd_open;
 use crate::timing;
 
 /// A process in a container, as the parent knows it.
@@ -43,6 +44,16 @@ pub fn spawn(namespaces: CloneFlags, cgroup: &Entry, story: impl FnOnce()) -> Re
     }
 }
 
+/// Takes on a process that another one made as this process's child (CLONE_PARENT), by the id that it announced. An id that
+/// does not belong to a child is refused: it may have been sent by a process that took the other one's place.
+pub fn adopt(pid: i32) -> Result<Process> {
+    let announced = || format!("pid {pid} was announced");
+    let pidfd = pidfd_open(pid).with_context(announced)?;
+    waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)
+        .with_context(announced)?;
+    Ok(Process { pid, pidfd })
+}
+
 /// Makes a process by way of another one, in the cgroup: that enters namespaces from which nobody comes back, which says
 /// what is to be new beside them, makes the process as the parent's own child (CLONE_PARENT), says who that is, and ends.
 pub fn spawn_by_way(
@@ -54,13 +65,13 @@ pub fn spawn_by_way(
     let between = spawn(CloneFlags::empty(), entry, || {
         match make_init(enter) {
             Ok(Side::Child) => story(far_end),
-            Ok(Side::Parent(pid, pidfd)) => drop(far_end.send(&ToParent::Born(pidfd, pid))),
+            Ok(Side::Parent(pid, _)) => drop(far_end.send(&ToParent::Born(pid))),
             // The parent, if it is still there, prints it.
             Err(error) => drop(far_end.send(&ToParent::Failed(one_line(&error)))),
         }
     })?;
     let init = match channel.receive() {
-        Ok(Some(ToParent::Born(pidfd, pid))) => Ok(Process { pid, pidfd }),
+        Ok(Some(ToParent::Born(pid))) => adopt(pid),
         // Init's own words may be faster.
         Ok(Some(ToParent::Failed(reason))) => Err(anyhow!("{reason}")),
         Ok(Some(message)) => Err(anyhow!("init said {message:?} before it was announced")),

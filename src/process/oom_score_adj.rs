@@ -11,8 +11,8 @@ pub fn check(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Sets this process's own, for the one that it will make in other namespaces to inherit: once it hides there, who is not
-/// root on the host cannot write it from outside any more.
+/// Sets this process's own, on the host: it is kept in the container's namespaces, and inherited by what is born there. Once
+/// the process hides, an ordinary user cannot write it from outside any more.
 pub fn bequeath(process: &Process) -> Result<()> {
     apply(process, std::process::id() as i32)
 }

@@ -27,11 +27,19 @@ pub fn check(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Takes the policy on, while there are privileges for it; the program keeps it.
-pub fn apply(process: &Process, spec: &Spec) -> Result<()> {
+/// Returns whether a forked process would not have the policy: fork(2) fails with SCHED_DEADLINE, and
+/// SCHED_FLAG_RESET_ON_FORK takes the policy away.
+pub fn is_lost_by_fork(process: &Process) -> bool {
+    let Some(scheduler) = process.scheduler() else { return false };
+    let resets = scheduler.flags().iter().flatten().any(|flag| *flag == Flag::SchedResetOnFork);
+    resets || *scheduler.policy() == Policy::SchedDeadline
+}
+
+/// Takes the policy on, while there are privileges for it; the program keeps it. `pid` is 0 for the caller.
+pub fn apply(process: &Process, spec: &Spec, pid: i32) -> Result<()> {
     let Some(scheduler) = process.scheduler() else { return Ok(()) };
     let describe = || format!("process.scheduler: sched_setattr {}", scheduler.policy());
-    match set_scheduler(&attributes(scheduler)) {
+    match set_scheduler(pid, &attributes(scheduler)) {
         // The kernel admits such a process only where it may run on all CPUs. The words are runc's.
         Err(errno @ Errno::EPERM) if has_cpuset(spec) => Err(errno)
             .context("process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)")

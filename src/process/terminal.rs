@@ -106,8 +106,12 @@ pub fn mount_console(terminal: &Terminal, rootfs: &Rootfs) -> Result<()> {
     attach(mount.as_fd(), console.as_fd()).context(explain)
 }
 
-/// Makes it the program's controlling terminal and standard streams. Init leads its session already.
+/// Makes the terminal on standard input the controlling one of the session that this process leads.
+pub fn take_control() -> Result<()> {
+    tty::set_controlling(io::stdin().as_fd()).context("process.terminal: make it the controlling terminal")
+}
+
+/// Makes it the program's standard streams.
 pub fn use_as_stdio(slave: OwnedFd) -> Result<()> {
-    tty::set_controlling(slave.as_fd()).context("process.terminal: make it the controlling terminal")?;
     dup2_stdin(&slave).and_then(|()| dup2_stdout(&slave)).and_then(|()| dup2_stderr(&slave)).context("process.terminal")
 }

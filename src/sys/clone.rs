@@ -16,6 +16,21 @@ pub enum Side {
     Child,
 }
 
+/// The flags of [`fork_sibling`], for who has to know whether a seccomp filter allows them.
+pub const SIBLING: u64 = libc::CLONE_PARENT as u64;
+
+/// Forks by clone(2), which profiles allow that do not know clone3(2). The new process is a child of the caller's parent
+/// (CLONE_PARENT). Returns its id in the caller's pid namespace, and `None` in the new process.
+///
+/// The caller must have one thread: the child goes on in a copy of its memory.
+pub fn fork_sibling() -> nix::Result<Option<libc::pid_t>> {
+    // SAFETY: no stack is given and CLONE_VM is not set, so this is a fork: the child has its own copy of all memory. No
+    // flag makes the kernel use the pointers. The caller is single-threaded (documented).
+    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, SIBLING, 0, 0, 0, 0) })?;
+    heap::after_fork();
+    Ok((pid != 0).then_some(pid as libc::pid_t))
+}
+
 /// Forks with namespace flags; `cgroup` is a directory of the v2 hierarchy to be born in (CLONE_INTO_CGROUP, Linux 5.7),
 /// `sibling` makes the new process a child of the caller's parent (CLONE_PARENT).
 ///

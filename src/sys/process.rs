@@ -163,6 +163,15 @@ pub fn set_limit(pid: libc::pid_t, resource: libc::c_int, soft: u64, hard: u64) 
     check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, old) }).map(drop)
 }
 
+/// Returns the hard limit of another process (prlimit(2)), 0 for the caller's own.
+pub fn hard_limit(pid: libc::pid_t, resource: libc::c_int) -> nix::Result<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let new: *const libc::rlimit64 = std::ptr::null();
+    // SAFETY: the kernel writes one struct, and a null new limit sets nothing.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new, &raw mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
 /// setdomainname(2).
 pub fn set_domain_name(name: &str) -> nix::Result<()> {
     // SAFETY: the pointer and the length describe one string.

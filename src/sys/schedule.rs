@@ -29,11 +29,11 @@ pub struct Attributes {
     pub utilization_max: u32,
 }
 
-/// Sets the scheduling policy and attributes of this thread.
-pub fn set_scheduler(attributes: &Attributes) -> nix::Result<()> {
+/// Sets the scheduling policy and attributes of a process of one thread; 0 is the caller.
+pub fn set_scheduler(pid: libc::pid_t, attributes: &Attributes) -> nix::Result<()> {
     let attributes = Attributes { size: size_of::<Attributes>() as u32, ..*attributes };
     // SAFETY: the struct is valid for the call and says its own size.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attributes, 0) }).map(drop)
 }
 
 /// Sets the CPUs that this process may run on: bit N of the mask is CPU N.

@@ -23,7 +23,7 @@ pub(super) const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 /// Where the call's number, its architecture and its arguments are in `struct seccomp_data`.
 pub(super) const NUMBER: u32 = 0;
 pub(super) const ARCH: u32 = 4;
-const ARGUMENTS: u32 = 16;
+pub(super) const ARGUMENTS: u32 = 16;
 
 /// The bit that tells an x32 call from an x86_64 one: the kernel gives both the same architecture.
 pub(super) const X32_BIT: u32 = 1 << 30;
@@ -106,7 +106,7 @@ pub(super) fn run(program: &[Instruction], arch: u32, number: u32, args: Option<
     }
 }
 
-fn argument_word(args: &[u64; 6], offset: u32) -> Option<u32> {
+pub(super) fn argument_word(args: &[u64; 6], offset: u32) -> Option<u32> {
     let offset = offset.checked_sub(ARGUMENTS)? as usize;
     let bytes = args.get(offset / 8)?.to_ne_bytes();
     let half = bytes.get(offset % 8..offset % 8 + 4)?;

@@ -116,7 +116,7 @@ fn section(bounds: &Bounds) -> Vec<Instruction> {
 }
 
 /// The kernel's AUDIT_ARCH_*, which libseccomp's tokens are, but for x32.
-fn audit_arch(arch: ScmpArch) -> u32 {
+pub(super) fn audit_arch(arch: ScmpArch) -> u32 {
     match arch {
         ScmpArch::X86 => 0x4000_0003,
         ScmpArch::X8664 | ScmpArch::X32 => AUDIT_ARCH_X86_64,

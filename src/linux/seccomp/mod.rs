@@ -4,6 +4,7 @@
 //! libseccomp takes is not charged to the container, and init needs one system call to load the filter. libseccomp's
 //! own loader is not used: it knows fewer flags than the kernel and more calls than a loaded filter may let through.
 
+mod allowed;
 mod bpf;
 mod cache;
 mod compact;
@@ -262,6 +263,12 @@ impl Filter {
     /// seccomp(2) with its errno; EACCES without no_new_privs and CAP_SYS_ADMIN.
     pub fn load(&self) -> Result<Option<OwnedFd>> {
         sys::set_mode_filter(self.flags, self.bpf()).context("linux.seccomp: seccomp SECCOMP_SET_MODE_FILTER")
+    }
+
+    /// Returns whether a call of this machine's architecture surely passes, with arguments of which `None` is not known.
+    pub fn allows(&self, number: libc::c_long, args: [Option<u64>; 6]) -> bool {
+        let arch = enosys::audit_arch(libseccomp::ScmpArch::native());
+        allowed::allows(&bpf::parse(self.bpf()), arch, number as u32, &args)
     }
 
     /// The program: an array of `struct sock_filter` in the machine's byte order.
