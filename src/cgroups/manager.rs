@@ -115,8 +115,9 @@ pub trait Manager {
     /// `linux.resources` without the devices. On failure what was written stays.
     fn limit(&self, resources: &LinuxResources) -> Result<()>;
 
-    /// The same for a container that runs, all or nothing: if one value is refused, all are what they were before.
-    fn update(&self, resources: &LinuxResources) -> Result<()>;
+    /// The same for a container that runs, all or nothing: if one value is refused, or `commit` fails, all are what they
+    /// were before.
+    fn update(&self, resources: &LinuxResources, commit: &dyn Fn() -> Result<()>) -> Result<()>;
 
     /// All processes in the cgroup and below.
     fn pids(&self) -> Result<Vec<i32>>;
@@ -247,8 +248,8 @@ impl Manager for NoCgroup {
             None => Ok(()),
         }
     }
-    fn update(&self, resources: &LinuxResources) -> Result<()> {
-        self.limit(resources)
+    fn update(&self, resources: &LinuxResources, commit: &dyn Fn() -> Result<()>) -> Result<()> {
+        self.limit(resources).and_then(|()| commit())
     }
     fn pids(&self) -> Result<Vec<i32>> {
         Ok(Vec::new())

@@ -1,6 +1,7 @@
 //! `tare exec`
 
 use std::collections::HashSet;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::str::FromStr as _;
 
@@ -14,6 +15,7 @@ use crate::linux::ids;
 use crate::parent::exec::{Options, exec};
 use crate::parent::foreground::{self, Signals};
 use crate::state::{Container, Root};
+use crate::sys::fd::end_child;
 use crate::{config, input, process};
 
 /// What `exec` returns when the program could not be run, as runc does.
@@ -46,7 +48,8 @@ fn start(root: &Root, args: cli::Exec) -> Result<i32> {
     }
     let signals = Signals::catch()?;
     let (program, terminal) = exec(&container, &record, &kept, &options)?;
-    foreground::stay(&program, &signals, terminal, None)
+    // A failure here says that nothing runs.
+    foreground::stay(&program, &signals, terminal, None).inspect_err(|_| end_child(program.pidfd.as_fd()))
 }
 
 /// The process of the file, or the container's own with what the flags change.

@@ -7,10 +7,11 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use super::cli;
+use crate::cgroups::Manager;
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::input::LONGEST_CONFIG;
 use crate::linux::intel_rdt;
-use crate::state::{Container, Root, Status};
+use crate::state::{Container, Record, Root, Status};
 use crate::{cgroups, config, input};
 
 /// Changes the limits of a container. Those that are not named stay; if the kernel refuses one, all are as before.
@@ -27,14 +28,24 @@ pub fn run(root: &Root, args: &cli::Update) -> Result<()> {
     let mut new = old.clone();
     merge(&mut new, &wake_up(&old, lift_swap(asked)));
     let new = to_resources(&new).context("linux.resources")?;
-    let rdt = intel_rdt::update(&record, args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref())?;
-    let changed = cgroups::reopen(&record.cgroup)?.update(&new);
-    if let (Err(_), Some(rdt)) = (&changed, &rdt) {
-        rdt.take_back();
-    }
-    changed?;
+    let cgroup = cgroups::reopen(&record.cgroup)?;
     record.resources = new;
-    container.save(&record)
+    // What says that the limits are others is there before they are: only a rename is left when they are set.
+    container.stage(&record)?;
+    let changed = change(&container, &record, cgroup.as_ref(), args);
+    if changed.is_err() {
+        container.unstage();
+    }
+    changed
+}
+
+fn change(container: &Container, record: &Record, cgroup: &dyn Manager, args: &cli::Update) -> Result<()> {
+    let rdt = intel_rdt::update(record, args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref())?;
+    cgroup.update(&record.resources, &|| container.commit()).inspect_err(|_| {
+        if let Some(rdt) = &rdt {
+            rdt.take_back();
+        }
+    })
 }
 
 /// What is asked for: the file's resources, or those of the flags.

@@ -83,6 +83,7 @@ impl Launch<'_> {
     /// the gate's and the conversation's are left.
     pub fn give_up_privileges(&self, gate: Option<&Gate>) -> Result<Program> {
         let privileged_filter = !no_new_privileges::is_set(self.process);
+        let home = self.home()?;
         phase("limits, descriptors, cwd");
         user::set_umask(self.process);
         no_new_privileges::apply(self.process)?;
@@ -107,7 +108,7 @@ impl Launch<'_> {
         phase("capabilities, user");
         self.become_the_containers_user(inside)?;
         phase("find the program");
-        let program = self.find_program()?;
+        let program = self.find_program(home)?;
         self.be_born(Birth::BeforeTheFilter)?;
         self.confine(!privileged_filter)?;
         self.be_born(Birth::Confined)?;
@@ -148,9 +149,14 @@ impl Launch<'_> {
         capabilities.apply()
     }
 
-    fn find_program(&self) -> Result<Program> {
+    /// Before the limits and the change of user, either of which may keep the file from being read.
+    fn home(&self) -> Result<Option<Vec<u8>>> {
+        if env::has_home(self.process) { Ok(None) } else { user::home(self.process).map(Some) }
+    }
+
+    fn find_program(&self, home: Option<Vec<u8>>) -> Result<Program> {
         let passed = &self.preserved_fds.env;
-        let environment = env::prepare(self.process, passed, || user::home(self.process))?;
+        let environment = env::prepare(self.process, passed, || home.unwrap_or_default())?;
         let arguments = self.process.args().as_deref().unwrap_or_default();
         let Some(name) = arguments.first() else { bail!("process.args: must name a program") };
         let configured = self.process.env().as_deref().unwrap_or_default();

@@ -78,13 +78,15 @@ impl Sets {
         for capability in (0..64).filter(|capability| self.bounding & 1 << capability == 0) {
             match drop_from_bounding_set(capability) {
                 Ok(()) => {}
-                Err(Errno::EINVAL) => break, // the kernel has fewer
-                // Gone already, from a process that may not change the set.
-                Err(_) if !is_in_bounding_set(capability).unwrap_or(false) => {}
-                Err(errno) => {
-                    return Err(errno)
-                        .with_context(|| format!("process.capabilities.bounding: drop number {capability}"));
-                }
+                Err(errno) => match is_in_bounding_set(capability) {
+                    Err(Errno::EINVAL) => break, // the kernel has fewer
+                    // Gone already, from a process that may not change the set.
+                    Ok(false) => {}
+                    _ => {
+                        return Err(errno)
+                            .with_context(|| format!("process.capabilities.bounding: drop number {capability}"));
+                    }
+                },
             }
         }
         caps::securebits::set_keepcaps(true).map_err(|error| failed("bounding", &error))
@@ -94,14 +96,15 @@ impl Sets {
     pub fn apply(&self) -> Result<()> {
         caps::securebits::set_keepcaps(false).map_err(|error| failed("permitted", &error))?;
         let have = permitted_capabilities().context("process.capabilities: capget")?;
-        let permitted = self.permitted & have;
+        let (permitted, inheritable) = (self.permitted & have, self.inheritable & have);
         // All three at once, which the library cannot: it would read and write all of them for each.
-        set_capabilities(self.effective & permitted, permitted, self.inheritable & have)
-            .context("process.capabilities: capset")?;
+        set_capabilities(self.effective & permitted, permitted, inheritable).context("process.capabilities: capset")?;
         caps::clear(None, CapSet::Ambient).map_err(|error| failed("ambient", &error))?;
-        for &capability in &self.ambient {
-            // Warned about by now.
-            let _ = caps::raise(None, CapSet::Ambient, capability);
+        // What is not both permitted and inheritable was warned about; the kernel refuses it.
+        let possible = |capability: &&Capability| permitted & inheritable & capability.bitmask() != 0;
+        for &capability in self.ambient.iter().filter(possible) {
+            caps::raise(None, CapSet::Ambient, capability)
+                .map_err(|error| anyhow!("process.capabilities.ambient: raise {capability}: {error}"))?;
         }
         Ok(())
     }

@@ -21,6 +21,12 @@ pub fn value<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
     env.iter().rev().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='))
 }
 
+/// Whether the environment names a home directory, so that none has to be looked up.
+pub fn has_home(process: &Process) -> bool {
+    let env = process.env().as_deref().unwrap_or_default();
+    value(env, "HOME").is_some_and(|home| !home.is_empty())
+}
+
 /// The environment with each name once, its last value winning: what is configured, what tells of passed descriptors, and
 /// HOME, which programs expect (runc sets it too). A home directory is bytes: its name need not be UTF-8.
 pub fn prepare(process: &Process, passed: &[String], home: impl FnOnce() -> Vec<u8>) -> Result<Vec<CString>> {

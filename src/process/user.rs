@@ -1,6 +1,6 @@
 //! `process.user`: ids, groups, umask, and the home directory that goes with them.
 
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -69,20 +69,43 @@ pub fn own_streams(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// The user's home directory by the container's /etc/passwd; `/` if it has none.
-pub fn home(process: &Process) -> Vec<u8> {
-    let Ok(passwd) = input::open(Path::new("/etc/passwd")) else { return b"/".to_vec() };
-    // Bytes, not text: a name in it may be Latin-1.
-    let lines = BufReader::new(passwd.take(LONGEST_PASSWD)).split(b'\n').map_while(std::result::Result::ok);
-    let mut homes = lines.filter_map(|line| home_of(&line, process.user().uid()));
-    homes.next().unwrap_or_else(|| b"/".to_vec())
+/// Finds the user's home directory in the container's /etc/passwd; `/` if the user has none there, or if there is no such
+/// file. To be called with the container's privileges, before any limit: the user may not be able to read the file.
+///
+/// # Errors
+/// The file is there and cannot be read: the user may have a home directory.
+pub fn home(process: &Process) -> Result<Vec<u8>> {
+    const PASSWD: &str = "/etc/passwd";
+    let uid = process.user().uid();
+    let found = match input::open(Path::new(PASSWD)) {
+        Ok(passwd) => find_home(passwd.take(LONGEST_PASSWD), uid),
+        Err(error) => match error.raw_os_error() {
+            // Absent, or a device such as /dev/null that is mounted over it.
+            None | Some(libc::ENOENT | libc::ENOTDIR | libc::ENXIO) => Ok(None),
+            Some(_) => Err(error),
+        },
+    };
+    let home = found.with_context(|| {
+        format!("process.env: look up HOME of user {uid}: read {PASSWD:?} (set HOME to do without)")
+    })?;
+    Ok(home.unwrap_or_else(|| b"/".to_vec()))
 }
 
-fn home_of(line: &[u8], uid: u32) -> Option<Vec<u8>> {
+/// The lines are bytes: a name in another encoding is no reason to stop.
+fn find_home(passwd: impl Read, uid: u32) -> io::Result<Option<Vec<u8>>> {
+    for line in BufReader::new(passwd).split(b'\n') {
+        if let Some(home) = home_of(&line?, uid) {
+            return Ok(Some(home.to_vec()));
+        }
+    }
+    Ok(None)
+}
+
+fn home_of(line: &[u8], uid: u32) -> Option<&[u8]> {
     let mut fields = line.split(|&byte| byte == b':');
     let id = std::str::from_utf8(fields.nth(2)?).ok()?;
     let home = fields.nth(2).filter(|home| !home.is_empty() && !home.contains(&0))?;
-    (id.parse() == Ok(uid)).then(|| home.to_owned())
+    (id.parse() == Ok(uid)).then_some(home)
 }
 
 #[cfg(test)]
@@ -91,10 +114,25 @@ mod tests {
 
     #[test]
     fn a_home_is_found_by_the_id_and_only_in_a_whole_line() {
-        assert_eq!(home_of(b"root:x:0:0:root:/root:/bin/sh", 0).as_deref(), Some(&b"/root"[..]));
-        assert_eq!(home_of(b"a:x:5:5:Ren\xe9:/h\xe9:/bin/sh", 5).as_deref(), Some(&b"/h\xe9"[..]));
+        assert_eq!(home_of(b"root:x:0:0:root:/root:/bin/sh", 0), Some(b"/root".as_slice()));
+        assert_eq!(home_of(b"a:x:5:5:Ren\xe9:/h\xe9:/bin/sh", 5), Some(b"/h\xe9".as_slice()));
         for (line, uid) in [(&b"root:x:0:0:root:/root:/bin/sh"[..], 1), (b"root:x:0:0", 0), (b"root:x:0:0:r::/sh", 0)] {
             assert_eq!(home_of(line, uid), None);
         }
+    }
+
+    #[test]
+    fn a_line_that_is_not_utf_8_hides_no_other_and_a_failing_read_is_an_error() {
+        let passwd = b"a:x:1:1:Andr\xe9:/a:/bin/sh\nb:x:2:2::/b:/bin/sh\n".as_slice();
+        assert_eq!(find_home(passwd, 1).unwrap().as_deref(), Some(b"/a".as_slice()));
+        assert_eq!(find_home(passwd, 2).unwrap().as_deref(), Some(b"/b".as_slice()));
+        assert_eq!(find_home(passwd, 3).unwrap(), None);
+        struct Failing;
+        impl Read for Failing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            }
+        }
+        assert!(find_home(passwd.chain(Failing), 3).is_err());
     }
 }

@@ -252,8 +252,8 @@ mod tests {
                 "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 18446744073709551615, "soft": 1 }],
                 "noNewPrivileges": true, "apparmorProfile": "p", "selinuxLabel": "a:b:c", "oomScoreAdj": -7,
                 "ioPriority": { "class": "IOPRIO_CLASS_IDLE", "priority": 0 },
-                "scheduler": { "policy": "SCHED_BATCH", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"] },
-                "execCPUAffinity": { "initial": "0", "final": "" }
+                "scheduler": { "policy": "SCHED_BATCH", "nice": 3, "flags": ["SCHED_RESET_ON_FORK"] },
+                "execCPUAffinity": { "initial": "0", "final": "0-1" }
             },
             "hostname": "not kept",
             "linux": {
@@ -264,11 +264,7 @@ mod tests {
                     "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }] }
             }
         }"#;
-        let path = std::env::temp_dir().join(format!("tare-kept-config-{}.json", std::process::id()));
-        fs::write(&path, json).unwrap();
-        let spec = crate::config::read(&path).unwrap();
-        fs::remove_file(path).unwrap();
-        *spec
+        serde_json::from_str(json).unwrap()
     }
 
     fn kept_by(name: &str) -> (Container, std::path::PathBuf) {

@@ -22,6 +22,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Context as _, Result, anyhow, bail};
 
@@ -34,6 +35,7 @@ pub use status::Status;
 const RECORD: &str = "state.json";
 /// How often a directory is made that another command removes before it is locked.
 const TRIES: u32 = 100;
+const STAGED: &str = ".state.json.new";
 
 /// A container's directory, open.
 #[derive(Debug)]
@@ -57,12 +59,19 @@ impl Container {
                 }
                 result => result.with_context(|| format!("mkdir {:?}", root.path().join(id)))?,
             }
-            let container = match Self::open_at(root, &parent, id) {
-                Err(error) if crate::error::errno(&error) == Some(Errno::ENOENT) => continue,
-                result => result?,
+            let lock = |container: Self| {
+                let lock = container.wait_for_lock(|_| Ok(()))?;
+                Ok(lock.map(|lock| (container, lock)))
             };
-            if let Some(lock) = container.wait_for_lock(|_| Ok(()))? {
-                return Ok((container, lock));
+            match Self::open_at(root, &parent, id).and_then(lock) {
+                Ok(Some(locked)) => return Ok(locked),
+                Ok(None) => {}
+                Err(error) if crate::error::errno(&error) == Some(Errno::ENOENT) => {}
+                Err(error) => {
+                    // Empty still: if it is another's meanwhile, with something in it, it stays.
+                    let _ = unlinkat(&parent, id, UnlinkatFlags::RemoveDir);
+                    return Err(error);
+                }
             }
         }
         bail!("container {id:?}: another command removed its directory {TRIES} times before it was locked")
@@ -114,15 +123,29 @@ impl Container {
 
     /// Writes the record so that a reader sees the old one or the new one, whole.
     pub fn save(&self, record: &Record) -> Result<()> {
-        const NEW: &str = ".state.json.new";
+        self.stage(record).and_then(|()| self.commit())
+    }
+
+    /// Writes a new record beside the one that is in force: what can fail for lack of room fails here.
+    pub fn stage(&self, record: &Record) -> Result<()> {
         let json = serde_json::to_vec(record).context("state.json")?;
         let write = || -> std::io::Result<()> {
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            let file = nix::fcntl::openat(&self.dir, NEW, flags, Mode::from_bits_truncate(0o600))?;
-            File::from(file).write_all(&json)?;
-            Ok(nix::fcntl::renameat(&self.dir, NEW, &self.dir, RECORD)?)
+            let file = nix::fcntl::openat(&self.dir, STAGED, flags, Mode::from_bits_truncate(0o600))?;
+            File::from(file).write_all(&json)
         };
-        write().with_context(|| format!("write {:?}", self.path.join(RECORD)))
+        write().inspect_err(|_| self.unstage()).with_context(|| format!("write {:?}", self.path.join(RECORD)))
+    }
+
+    /// Puts the staged record in force.
+    pub fn commit(&self) -> Result<()> {
+        nix::fcntl::renameat(&self.dir, STAGED, &self.dir, RECORD)
+            .with_context(|| format!("replace {:?}", self.path.join(RECORD)))
+    }
+
+    /// Forgets the staged record. One that is left is overwritten by the next, or goes with the directory.
+    pub fn unstage(&self) {
+        let _ = unlinkat(&self.dir, STAGED, UnlinkatFlags::NoRemoveDir);
     }
 
     /// Reads the record. A container that is gone, or whose making died before its first record, has none.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use super::check;
@@ -58,7 +59,11 @@ pub fn pidfd_open(pid: libc::pid_t) -> nix::Result<OwnedFd> {
 
 /// Kills a child and waits until it is gone; one that is gone already is as good.
 pub fn end_child(pidfd: BorrowedFd<'_>) {
-    let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
+    match pidfd_send_signal(pidfd, libc::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        // It may live on, and would be waited for without end.
+        Err(_) => return,
+    }
     let _ = waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED);
 }
 

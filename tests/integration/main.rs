@@ -19,6 +19,7 @@ mod cve;
 mod docker;
 mod events;
 mod exec;
+mod faults;
 mod hooks;
 mod hung;
 mod ids;

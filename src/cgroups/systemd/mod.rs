@@ -166,16 +166,16 @@ impl Manager for Systemd {
 
     /// The files first: who refuses a value is the kernel, while systemd takes all properties of a call or none. When it
     /// writes the files of a property it may write others beside it, so that they are written once more.
-    fn update(&self, resources: &LinuxResources) -> Result<()> {
+    fn update(&self, resources: &LinuxResources, commit: &dyn Fn() -> Result<()>) -> Result<()> {
         let mut resources = resources.clone();
         properties::round_quota(&mut resources);
         let properties = properties::of(&resources, self.version(&resources)?)?;
         self.cgroup.update_and(&resources, || {
-            if properties.is_empty() {
-                return Ok(());
+            if !properties.is_empty() {
+                self.with_bus(|bus| self.unit.set_properties(bus, &properties)).context("linux.resources")?;
+                self.cgroup.limit(&resources)?;
             }
-            self.with_bus(|bus| self.unit.set_properties(bus, &properties)).context("linux.resources")?;
-            self.cgroup.limit(&resources)
+            commit()
         })
     }
 

@@ -246,9 +246,9 @@ impl Manager for V1 {
         self.limits(resources)
     }
 
-    fn update(&self, resources: &LinuxResources) -> Result<()> {
+    fn update(&self, resources: &LinuxResources, commit: &dyn Fn() -> Result<()>) -> Result<()> {
         let before = snapshot::v1(|controller| self.dir(controller), resources);
-        self.limit(resources).inspect_err(|_| before.restore())
+        self.limit(resources).and_then(|()| commit()).inspect_err(|_| before.restore())
     }
 
     fn pids(&self) -> Result<Vec<i32>> {

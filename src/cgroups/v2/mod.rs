@@ -237,8 +237,8 @@ impl Manager for V2 {
         self.limits(resources)
     }
 
-    fn update(&self, resources: &LinuxResources) -> Result<()> {
-        self.update_and(resources, || Ok(()))
+    fn update(&self, resources: &LinuxResources, commit: &dyn Fn() -> Result<()>) -> Result<()> {
+        self.update_and(resources, commit)
     }
 
     fn pids(&self) -> Result<Vec<i32>> {
