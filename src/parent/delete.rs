@@ -3,15 +3,17 @@
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use oci_spec::runtime::ContainerState;
 
+use super::damaged;
 use crate::cgroups;
-use crate::error::{Context as _, Result, anyhow, bail, one_line};
+use crate::error::{Context as _, Result, anyhow, bail};
 use crate::hooks::{self, Caller, Point, ends_before};
 use crate::linux::intel_rdt;
 use crate::root::on_host;
 use crate::state::gate::Position;
-use crate::state::{Container, Lock, Record, Status, status};
+use crate::state::{Container, Damaged, Lock, Record, Status, status};
 use crate::sys::fd::pidfd_send_signal;
 use crate::timing::phase;
 
@@ -36,10 +38,8 @@ pub fn delete(container: &Container, force: bool) -> Result<()> {
         return if force { Ok(()) } else { Err(anyhow!("container {:?} does not exist", container.id())) };
     };
     let record = match container.load() {
-        Err(error) if force => {
-            log::warn!("{}; only the directory can be removed", one_line(&error));
-            return container.remove(&lock);
-        }
+        // Whatever else keeps it from being read may be gone the next time: all that is needed then stays.
+        Err(error) if force && error.is::<Damaged>() => return damaged::delete(container, &error, &lock),
         result => result?,
     };
     // Its making ended before anything but the directory was there.
@@ -108,8 +108,10 @@ fn remove(container: &Container, record: &Record, lock: &Lock) -> Result<()> {
 /// Kills init and waits for its end.
 fn kill_init(record: &Record) -> Result<()> {
     let Some(pidfd) = status::open_init(record)? else { return Ok(()) };
-    // ESRCH: it ended on its own.
-    let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    match pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => {} // it ended on its own
+        Err(errno) => return Err(errno).with_context(|| format!("kill init (pid {})", record.init_process_pid)),
+    }
     cgroups::reopen(&record.cgroup)?.thaw_the_killed()?;
     if !ends_before(&pidfd, Instant::now() + PATIENCE).context("wait for init's end")? {
         let pid = record.init_process_pid;

@@ -1,6 +1,7 @@
 //! Stage 1, on the host.
 
 pub mod create;
+pub mod damaged;
 pub mod delete;
 pub mod exec;
 pub mod foreground;

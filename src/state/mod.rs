@@ -3,6 +3,7 @@
 //! The status is never stored. It is worked out from what is true now: is init alive (pid and start time), is it still
 //! waiting behind its start gate (the fifo exists).
 
+pub mod damaged;
 pub mod gate;
 mod hook_record;
 pub mod id;
@@ -26,6 +27,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Context as _, Result, anyhow, bail};
 
+pub use damaged::Damaged;
 pub use kept::Kept;
 pub use lock::{Attempt, Lock};
 pub use record::Record;
@@ -36,6 +38,8 @@ const RECORD: &str = "state.json";
 /// How often a directory is made that another command removes before it is locked.
 const TRIES: u32 = 100;
 const STAGED: &str = ".state.json.new";
+/// The longest record in bytes: annotations, hooks and limits of the largest configuration.
+const LONGEST_RECORD: u64 = 32 << 20;
 
 /// A container's directory, open.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub struct Container {
     id: String,
     path: PathBuf,
     dir: OwnedFd,
+    /// The user id that the directory belongs to.
+    owner: u32,
 }
 
 impl Container {
@@ -102,8 +108,9 @@ impl Container {
         let path = root.path().join(id);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = nix::fcntl::openat(parent, id, flags, Mode::empty()).with_context(|| format!("open {path:?}"))?;
-        root.check_container(id, &fstat(&dir).with_context(|| format!("stat {path:?}"))?)?;
-        Ok(Self { id: id.to_owned(), path, dir })
+        let stat = fstat(&dir).with_context(|| format!("stat {path:?}"))?;
+        root.check_container(id, &stat)?;
+        Ok(Self { id: id.to_owned(), path, dir, owner: stat.st_uid })
     }
 
     /// The container's id.
@@ -180,12 +187,34 @@ pub fn look(root: &Root, directory: &OwnedFd, id: &str) -> Result<Option<(Record
 }
 
 fn load(directory: &OwnedFd, path: &Path) -> Result<Option<Record>> {
-    let json = match nix::fcntl::openat(directory, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+    let Some((file, _)) = open_record(directory, path)? else { return Ok(None) };
+    let json = read(file).with_context(|| format!("read {}", path.display()))?;
+    let damaged = |error| Damaged(format!("parse {}: {error}", path.display()));
+    Ok(Some(serde_json::from_slice(&json).map_err(damaged)?))
+}
+
+/// Opens a record, and tells whose it is; `None` if there is none.
+///
+/// # Errors
+/// [`Damaged`] for what is no file that can be read to its end, and those of open(2).
+fn open_record(directory: &OwnedFd, path: &Path) -> Result<Option<(File, u32)>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let damaged = |what: &str| Err(Damaged(format!("{}: {what}", path.display())).into());
+    let file = match nix::fcntl::openat(directory, path, flags, Mode::empty()) {
         Err(Errno::ENOENT) => return Ok(None),
-        result => result.map_err(std::io::Error::from).and_then(|file| read(File::from(file))),
+        Err(Errno::ELOOP) => return damaged("is a symlink"),
+        // A socket, a device without a driver.
+        Err(Errno::ENXIO | Errno::ENODEV) => return damaged("is not a regular file"),
+        result => result.with_context(|| format!("open {}", path.display()))?,
     };
-    let json = json.with_context(|| format!("read {}", path.display()))?;
-    serde_json::from_slice(&json).map(Some).with_context(|| format!("parse {}", path.display()))
+    let stat = fstat(&file).with_context(|| format!("stat {}", path.display()))?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return damaged("is not a regular file");
+    }
+    if stat.st_size as u64 > LONGEST_RECORD {
+        return damaged("is too large");
+    }
+    Ok(Some((File::from(file), stat.st_uid)))
 }
 
 /// Reads a file with as few calls as it takes: it is at its end where a read gives less than there is room for.

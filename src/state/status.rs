@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -82,16 +83,20 @@ pub(super) fn with_init(
 
 /// The container's init, by a pidfd: nothing that came to have its number is touched. `None`: it is gone.
 pub fn open_init(record: &Record) -> Result<Option<OwnedFd>> {
-    let pid = record.init_process_pid;
-    if pid == 0 {
-        return Ok(None);
+    match record.init_process_pid {
+        0 => Ok(None),
+        pid => open_process(pid, record.init_process_start),
     }
+}
+
+/// Opens the process with this id that started at this time; `None` if it is gone.
+pub fn open_process(pid: i32, start: u64) -> Result<Option<OwnedFd>> {
     let pidfd = match pidfd_open(pid) {
         Err(Errno::ESRCH) => return Ok(None),
         result => result.with_context(|| format!("pidfd_open {pid}"))?,
     };
     // The number may have come to mean another process before it was opened, but cannot any more.
-    Ok((start_time(pid)? == Some(record.init_process_start)).then_some(pidfd))
+    Ok((start_time(pid)? == Some(start)).then_some(pidfd))
 }
 
 /// The state (proc_pid_stat(5)) of a process with this id that started at this time, if it has not ended.
@@ -108,9 +113,11 @@ pub fn start_time(pid: i32) -> Result<Option<u64>> {
 fn read_stat(pid: i32) -> Result<Option<(u8, u64)>> {
     let path = format!("/proc/{pid}/stat");
     match proc_stat::read(&path, &mut [0; proc_stat::LONGEST]) {
-        Ok(stat) => Ok(parse_stat(stat)),
+        Ok(stat) => parse_stat(stat).with_context(|| format!("{path}: has no state and start time")).map(Some),
         // ESRCH: it ended between open and read.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        // Nothing is told by the absence of a process where there are none.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) && Path::new("/proc/self/stat").exists() => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {path}")),
     }
 }

@@ -16,6 +16,7 @@ mod runtime;
 mod signals;
 
 mod cve;
+mod delete_force;
 mod docker;
 mod events;
 mod exec;
