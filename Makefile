@@ -7,7 +7,7 @@ RUNTIME ?=
 
 export PREFIX DESTDIR RUNTIME
 
-.PHONY: help demo test test-vm build install bench bench-vm check-aarch64 conformance conformance-table conformance-oci conformance-runc lint deps clean
+.PHONY: help demo test test-vm races build install bench bench-vm check-aarch64 conformance conformance-table conformance-oci conformance-runc lint deps clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -23,6 +23,11 @@ test: ## run all tests against the release binary
 test-vm: ## run the integration tests on cgroup v2 and systemd, in a virtual machine
 	@hack/deps build vm
 	@hack/vm test
+
+races: ## many commands at once on one container, for 30 minutes; a quick look: hack/races --minutes 1
+	@hack/deps build races
+	@hack/binary build >/dev/null
+	@hack/races
 
 build: ## build the static release binary, its manual pages and completions
 	@hack/deps build
