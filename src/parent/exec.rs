@@ -67,7 +67,8 @@ pub fn exec(
         Status::Created | Status::Running => {}
         Status::Paused if options.ignore_paused => {}
         Status::Paused => bail!("cannot exec in a paused container (use --ignore-paused to override)"),
-        Status::Stopped | Status::Creating => bail!("cannot exec in a stopped container"),
+        Status::Stopped => bail!("cannot exec in a stopped container"),
+        Status::Creating => bail!("cannot exec in a container that is still being created"),
     }
     let init = pidfd_open(record.init_process_pid).context("cannot exec in a stopped container")?;
     let namespaces = namespaces::flags(&record.namespaces);

@@ -82,6 +82,20 @@ fn a_container_that_is_being_created_can_be_killed() {
 }
 
 #[test]
+fn a_hung_hook_is_ended_also_when_create_was_killed() {
+    only_tare!("runc 1.1 knows no container yet");
+    let mut c = Container::sleeping();
+    c.config["hooks"]["createRuntime"] = hanging(&c);
+    c.save();
+    let mut create = c.spawn(&mut c.bundle_command("create", &[]));
+    let hook = hook_of(&c);
+    create.child.kill().expect("kill create");
+    create.wait();
+    delete_ends(&c, hook);
+    c.assert_nothing_left();
+}
+
+#[test]
 fn a_hung_poststart_hook_holds_up_nobody() {
     only_tare!("runc 1.1 runs poststart at the end of create");
     for verb in ["start", "run"] {

@@ -39,6 +39,7 @@ mod notify_socket;
 mod pause;
 mod pidfd_socket;
 mod process;
+mod races;
 mod relay;
 mod run;
 mod state_root;
