@@ -20,8 +20,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Where the room is to be made.
 #[derive(Debug)]
 pub struct PidsRoom<'a> {
-    /// The container, whose lock keeps apart those that change its limits.
-    pub container: &'a Container,
+    /// The container, whose lock keeps apart those that change its limits. `None`: the caller has it.
+    pub container: Option<&'a Container>,
     /// Its cgroup.
     pub whole: &'a Placement,
     /// The cgroup that the process is in: that one, or one below it.
@@ -32,7 +32,7 @@ pub struct PidsRoom<'a> {
 #[derive(Debug)]
 pub struct Raised {
     limits: Vec<(PathBuf, String)>,
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 impl PidsRoom<'_> {
@@ -53,12 +53,13 @@ impl PidsRoom<'_> {
         Ok(raised)
     }
 
-    fn lock(&self) -> Result<Lock> {
+    fn lock(&self) -> Result<Option<Lock>> {
+        let Some(container) = self.container else { return Ok(None) };
         for _ in 0..TRIES {
-            match self.container.try_lock()? {
-                Attempt::Held(lock) => return Ok(lock),
+            match container.try_lock()? {
+                Attempt::Held(lock) => return Ok(Some(lock)),
                 Attempt::Busy => sleep(PAUSE),
-                Attempt::Gone => bail!("container {:?} does not exist", self.container.id()),
+                Attempt::Gone => bail!("container {:?} does not exist", container.id()),
             }
         }
         bail!("linux.resources.pids.limit is reached, and another command is changing the container")

@@ -39,10 +39,10 @@ pub enum Birth {
 
 impl Birth {
     /// Decides when a process is born, from the compiled filter: a call that the filter refuses may kill.
-    pub fn of(process: &Process, filter: Option<&Filter>) -> Self {
+    pub fn of(process: &Process, filter: Option<&Filter>, gated: bool) -> Self {
         let Some(filter) = filter else { return Self::Confined };
         let passes = |(number, args): &(libc::c_long, [Option<u64>; 6])| filter.allows(*number, *args);
-        if !filter.wants_listener() && calls(process).iter().all(passes) {
+        if !filter.wants_listener() && calls(process, gated).iter().all(passes) {
             return Self::Confined;
         }
         if no_new_privileges::is_set(process) { Self::BeforeTheFilter } else { Self::BeforePrivilegesGo }
@@ -55,7 +55,7 @@ impl Birth {
 }
 
 /// The calls of a birth, with what is known of their arguments.
-fn calls(process: &Process) -> Vec<(libc::c_long, [Option<u64>; 6])> {
+fn calls(process: &Process, gated: bool) -> Vec<(libc::c_long, [Option<u64>; 6])> {
     const NOTHING: [Option<u64>; 6] = [Some(0); 6];
     let with = |args: &[u64]| {
         let mut all = [None; 6];
@@ -68,7 +68,7 @@ fn calls(process: &Process) -> Vec<(libc::c_long, [Option<u64>; 6])> {
     if terminal::is_wanted(process) {
         calls.push((libc::SYS_ioctl, with(&[0, libc::TIOCSCTTY, 0])));
     }
-    if waits_to_be_alone(Birth::Confined, process) {
+    if waits_to_be_alone(Birth::Confined, process, gated) {
         calls.push((libc::SYS_read, [None; 6]));
     }
     if rlimits::processes(process).is_some() {
@@ -78,15 +78,16 @@ fn calls(process: &Process) -> Vec<(libc::c_long, [Option<u64>; 6])> {
 }
 
 /// Returns whether the new process waits until the one that made it is gone: RLIMIT_NPROC counts both, and a scheduling
-/// policy that fork(2) loses is set by the parent. A listener, too, is taken out of a process that the parent knows.
-pub fn waits_to_be_alone(birth: Birth, process: &Process) -> bool {
-    let has_more_to_do = matches!(birth, Birth::BeforeTheFilter | Birth::BeforePrivilegesGo);
+/// policy that fork(2) loses is set by the parent. A listener, too, is taken out of a process that the parent knows, and
+/// one that waits behind a gate (`gated`) is recorded before.
+pub fn waits_to_be_alone(birth: Birth, process: &Process, gated: bool) -> bool {
+    let has_more_to_do = gated || matches!(birth, Birth::BeforeTheFilter | Birth::BeforePrivilegesGo);
     has_more_to_do || rlimits::processes(process).is_some() || scheduler::is_lost_by_fork(process)
 }
 
 impl Launch<'_> {
     /// At its moment, goes on in a new process in the container's pid namespace, and ends the caller's.
-    pub(super) fn be_born(&self, moment: Birth) -> Result<()> {
+    pub(super) fn be_born(&self, moment: Birth, gated: bool) -> Result<()> {
         if self.birth != moment {
             return Ok(());
         }
@@ -103,7 +104,7 @@ impl Launch<'_> {
         if terminal::is_wanted(self.process) {
             terminal::take_control()?;
         }
-        if waits_to_be_alone(self.birth, self.process) {
+        if waits_to_be_alone(self.birth, self.process, gated) {
             self.channel.wait_for(ToInit::Alone)?;
             rlimits::apply_processes(self.process)?;
         }
@@ -133,7 +134,7 @@ mod tests {
     fn birth(profile: &str, process: &str) -> Birth {
         let process = serde_json::from_str(&format!(r#"{{"cwd":"/","user":{{"uid":0,"gid":0}},{process}}}"#)).unwrap();
         let profile = serde_json::from_str(profile).unwrap();
-        Birth::of(&process, Some(&seccomp::prepare(&profile, None).unwrap()))
+        Birth::of(&process, Some(&seccomp::prepare(&profile, None).unwrap()), false)
     }
 
     const WITH: &str = r#""noNewPrivileges":true"#;

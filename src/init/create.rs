@@ -63,6 +63,8 @@ impl Init<'_> {
         phase("gate, cgroup");
         self.launch.live_only_as_long_as_the_parent()?;
         let gate = Gate::take(self.container)?;
+        let process = self.launch.process;
+        let labels = (apparmor_profile::open(process)?, selinux_label::open(process)?);
         self.launch.enter_cgroup(self.cgroup)?;
         phase("namespaces, session");
         exec_cpu_affinity::reset();
@@ -107,13 +109,15 @@ impl Init<'_> {
         phase("hostname, loopback, sysctl");
         hostname::apply(spec)?;
         loopback::bring_up(spec)?;
-        apparmor_profile::apply(self.launch.process)?;
+        apparmor_profile::set(process, labels.0)?;
         sysctl::apply(spec)?;
         if let Some(slave) = terminal {
             terminal::use_as_stdio(slave)?;
-            terminal::take_control()?;
+            if !self.launch.birth.is_due() {
+                terminal::take_control()?;
+            }
         }
-        selinux_label::apply(self.launch.process)?;
+        selinux_label::set(process, labels.1)?;
         log::debug!("init: closing the pipe to signal completion: gives up its privileges, and the log with them");
         let program = self.launch.give_up_privileges(Some(&gate))?;
 
@@ -139,6 +143,7 @@ impl Init<'_> {
             placement: &self.record.cgroup,
             label: mount_label::of(&self.bundle.spec),
             sources: self.sources,
+            shown_pids: self.namespaces.shown_pids(),
             channel: &self.launch.channel,
         }
     }

@@ -101,7 +101,7 @@ impl Launch<'_> {
         }
         self.close_descriptors(gate)?;
         let inside = cwd::enter(self.process)?;
-        self.be_born(Birth::BeforePrivilegesGo)?;
+        self.be_born(Birth::BeforePrivilegesGo, gate.is_some())?;
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go. Profiles are written for programs: as
         // much as possible of what init does is done by now, so that they need not allow it.
         self.confine(privileged_filter)?;
@@ -109,9 +109,9 @@ impl Launch<'_> {
         self.become_the_containers_user(inside)?;
         phase("find the program");
         let program = self.find_program(home)?;
-        self.be_born(Birth::BeforeTheFilter)?;
+        self.be_born(Birth::BeforeTheFilter, gate.is_some())?;
         self.confine(!privileged_filter)?;
-        self.be_born(Birth::Confined)?;
+        self.be_born(Birth::Confined, gate.is_some())?;
         Ok(program)
     }
 

@@ -1,6 +1,6 @@
 //! `linux.namespaces`: which are new, and which are joined by path.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -12,6 +12,7 @@ use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 use super::time_offsets;
 use super::uid_mappings::is_rootless;
 use crate::error::{Context as _, Result, bail, ensure};
+use crate::mounts::proc_context;
 use crate::root::path::check_absolute;
 
 /// A type, its name in config.json, in /proc/<pid>/ns and its flag, in the order of joining: the user namespace first,
@@ -38,6 +39,7 @@ pub struct Namespaces {
     new: CloneFlags,
     joined: Vec<(&'static str, CloneFlags, OwnedFd)>,
     by_way: bool,
+    born_confined: bool,
 }
 
 /// Each type comes once, and paths are absolute.
@@ -102,7 +104,7 @@ fn kind(wanted: Type) -> &'static Kind {
 impl Namespaces {
     /// Opens the namespaces that are joined by path, and checks that they are what they should be.
     pub fn open(spec: &Spec) -> Result<Self> {
-        let mut namespaces = Self { new: CloneFlags::empty(), joined: Vec::new(), by_way: false };
+        let mut namespaces = Self { new: CloneFlags::empty(), joined: Vec::new(), by_way: false, born_confined: false };
         for (index, namespace) in configured(spec).iter().enumerate() {
             let Kind(_, name, flag) = kind(namespace.typ());
             let Some(path) = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) else {
@@ -127,9 +129,12 @@ impl Namespaces {
         let order = |flag: CloneFlags| KINDS.iter().position(|kind| kind.2 == flag);
         namespaces.joined.sort_by_key(|(_, flag, _)| order(*flag));
         let joins = |wanted: CloneFlags| namespaces.joined.iter().any(|(_, flag, _)| *flag == wanted);
-        let returns = joins(CloneFlags::CLONE_NEWPID) || namespaces.new.contains(NEWTIME);
+        // Before Linux 6.17 only a process that is in the pid namespace can make the container's procfs.
+        let joins_pid = joins(CloneFlags::CLONE_NEWPID);
+        namespaces.born_confined = joins_pid && proc_context::is_supported();
+        let returns = joins_pid || namespaces.new.contains(NEWTIME);
         // Who has no privileges on the host cannot return to its namespaces.
-        namespaces.by_way = joins(CloneFlags::CLONE_NEWUSER) || returns && is_rootless();
+        namespaces.by_way = joins(CloneFlags::CLONE_NEWUSER) || namespaces.born_confined || returns && is_rootless();
         Ok(namespaces)
     }
 
@@ -168,6 +173,18 @@ impl Namespaces {
     /// Has init to be made by another process, which is in them already ([`Self::enter`])?
     pub fn by_way(&self) -> bool {
         self.by_way
+    }
+
+    /// Is the process made in the pid namespace that is joined only when it is confined? Then the process that has entered
+    /// all namespaces ([`Self::enter`]) goes on as init until that is so.
+    pub fn born_confined(&self) -> bool {
+        self.born_confined
+    }
+
+    /// The pid namespace that the container's procfs shows, where init is not in it.
+    pub fn shown_pids(&self) -> Option<BorrowedFd<'_>> {
+        let joined = self.joined.iter().find(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWPID);
+        joined.filter(|_| self.born_confined).map(|(.., fd)| fd.as_fd())
     }
 
     /// In the process that will make init: joins all that is joined, and makes the time namespace, so that what init is

@@ -8,11 +8,11 @@ use nix::mount::{MsFlags, mount as mount_by_path};
 use nix::sys::stat::fstat;
 
 use super::options::Options;
-use super::{Surroundings, decorate, destination, place, tmpcopyup};
+use super::{Surroundings, decorate, destination, place, proc_context, tmpcopyup};
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::linux::mount_label;
 use crate::root::Rootfs;
-use crate::sys::mount::{Attributes, attr, fsopen};
+use crate::sys::mount::{Attributes, FsContext, attr, fsopen};
 
 /// fsconfig(2) copies at most this much of a value, its final zero included.
 const LONGEST_VALUE: usize = 256;
@@ -35,7 +35,8 @@ pub fn mount(
     let copy_up = options.copy_up && rootfs.find(path)?.is_some();
     let onto = destination::directory(rootfs, path)?;
     let context = mount_label::option(fstype, around.label);
-    if options.filesystem.iter().any(|option| option.len() >= LONGEST_VALUE) {
+    let shown = around.shown_pids.filter(|_| fstype == "proc");
+    if shown.is_none() && options.filesystem.iter().any(|option| option.len() >= LONGEST_VALUE) {
         return mount_with_long_values(fstype, source, options, context, &onto, path, rootfs);
     }
     let source = source.and_then(Path::to_str).unwrap_or(fstype);
@@ -46,7 +47,10 @@ pub fn mount(
         wanted.push("ro");
     }
     let sealed = if options.copy_up { std::mem::take(&mut options.attributes) } else { Attributes::default() };
-    let mount = open(fstype, source, &wanted, options.attributes.set)?;
+    let mount = match shown {
+        Some(pids) => configure(proc_context::open(pids)?, fstype, source, &wanted, options.attributes.set)?,
+        None => open(fstype, source, &wanted, options.attributes.set)?,
+    };
     if copy_up {
         // Not read-only yet, and not in the tree yet: nobody sees half of it.
         tmpcopyup::copy(&onto, &mount)?;
@@ -58,8 +62,15 @@ pub fn mount(
 
 /// Makes a filesystem and a detached mount of it with these attributes.
 pub fn open(fstype: &str, source: &str, options: &[&str], attributes: u64) -> Result<OwnedFd> {
-    let c_string = |text: &str| CString::new(text).map_err(|_| anyhow!("{text:?} holds a zero byte"));
     let context = fsopen(&c_string(fstype)?).with_context(|| format!("open filesystem type {fstype:?}"))?;
+    configure(context, fstype, source, options, attributes)
+}
+
+fn c_string(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| anyhow!("{text:?} holds a zero byte"))
+}
+
+fn configure(context: FsContext, fstype: &str, source: &str, options: &[&str], attributes: u64) -> Result<OwnedFd> {
     context.set_string(c"source", &c_string(source)?).with_context(|| format!("source {source:?}"))?;
     let explained = |result: nix::Result<()>, what: String| {
         result.with_context(|| match context.message() {

@@ -9,6 +9,7 @@ pub mod host_copy;
 pub mod idmap;
 pub mod mountinfo;
 pub mod options;
+pub mod proc_context;
 pub mod sources;
 pub mod tmpcopyup;
 
@@ -41,6 +42,8 @@ pub struct Surroundings<'a> {
     pub label: Option<&'a str>,
     /// The sources that the parent opened.
     pub sources: &'a sources::Sources,
+    /// The pid namespace that a procfs shows, where it is not the one that this process is in.
+    pub shown_pids: Option<BorrowedFd<'a>>,
     /// The parent's ear: it maps the owners of a source that is in the rootfs.
     pub channel: &'a crate::protocol::Init,
 }

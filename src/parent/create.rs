@@ -10,9 +10,10 @@ use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResource
 
 use super::delete::PATIENCE;
 use super::notify_socket;
+use super::sealed_exe;
 use super::serve::{Service, hand_over_pidfd, reaped};
 use super::spawn::{Process, spawn, spawn_by_way};
-use crate::cgroups::{self, Entry, Kind, Manager, Placement, Wanted};
+use crate::cgroups::{self, Entry, Kind, Manager, PidsRoom, Placement, Wanted};
 use crate::config::{self, Bundle};
 use crate::error::{Context as _, Result, anyhow, ensure, one_line};
 use crate::hooks::{self, Caller, Point};
@@ -128,6 +129,11 @@ pub fn create(options: &Options) -> Result<Created> {
 
     phase("clone");
     let (channel, init_channel) = protocol::pair()?;
+    // Who is in a pid namespace that is joined sees the process only when it is confined.
+    let birth = match namespaces.born_confined() {
+        true => Birth::of(process, filter.as_ref(), true),
+        false => Birth::Never,
+    };
     let story = |channel_of_init| {
         // Only closed, not unlocked: the lock is the parent's, and so is its end of the conversation.
         let _ = close(lock.number());
@@ -141,7 +147,7 @@ pub fn create(options: &Options) -> Result<Created> {
                 channel: channel_of_init,
                 user_namespace: namespaces.new_user() || namespaces.joins_user(),
                 piped: terminal::is_piped(process, options.console_socket.as_deref()),
-                birth: Birth::Never,
+                birth,
                 preserved_fds: &options.preserved_fds,
             },
             container: &container,
@@ -159,7 +165,8 @@ pub fn create(options: &Options) -> Result<Created> {
             oom_score_adj::bequeath(process)?;
             namespaces.enter(&bundle.spec).map(|()| namespaces.clone_flags())
         };
-        spawn_by_way(enter, (&entry, cgroup.as_ref()), (&channel, init_channel), story)?
+        let stays = namespaces.born_confined();
+        spawn_by_way(stays, enter, (&entry, cgroup.as_ref()), (&channel, init_channel), story)?
     } else {
         let flags = namespaces.clone_flags();
         namespaces.for_child(&bundle.spec, || spawn(flags, &entry, || story(init_channel)))?
@@ -186,6 +193,10 @@ pub fn create(options: &Options) -> Result<Created> {
     record.init_process_pid = init.pid;
     record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();
     container.save(&record)?;
+    if birth.is_due() {
+        // Closed before anything is born that has it for its file, as in exec.
+        sealed_exe::let_go();
+    }
     channel.send(ToInit::Recorded)?;
     drop(entry);
 
@@ -195,6 +206,10 @@ pub fn create(options: &Options) -> Result<Created> {
     let hooks = bundle.spec.hooks().as_ref();
     undo.hooks = hooks;
     let console_socket = options.console_socket.as_deref();
+    let announce = |born: &Process| {
+        let start = status::start_time(born.pid)?.unwrap_or_default();
+        container.save(&Record { init_process_pid: born.pid, init_process_start: start, ..record.clone() })
+    };
     let service = Service {
         spec: &bundle.spec,
         process,
@@ -203,11 +218,16 @@ pub fn create(options: &Options) -> Result<Created> {
         cgroup: cgroup.as_ref(),
         late_devices: Cell::new(late_devices),
         console_socket,
-        birth: Birth::Never,
-        room: None,
+        birth,
+        announce: Some(&announce),
+        room: Some(PidsRoom { container: None, whole: cgroup.placement(), place: cgroup.placement() }),
     };
     phase("serve init until it waits for start");
     let terminal = service.run(&channel, init)?;
+    if init.pid != record.init_process_pid {
+        record.init_process_pid = init.pid;
+        record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();
+    }
     phase("pid file");
     hand_over_pidfd(options.pidfd_socket.as_deref(), "standard", init)?;
     container.finish_gate()?;

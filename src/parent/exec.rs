@@ -80,7 +80,7 @@ pub fn exec(
     exec_cpu_affinity::apply_initial(process)?;
     // Who is in the pid namespace sees the process only when it is confined.
     let birth = match namespaces.contains(CloneFlags::CLONE_NEWPID) {
-        true => Birth::of(process, kept.filter.as_ref()),
+        true => Birth::of(process, kept.filter.as_ref(), false),
         false => Birth::Never,
     };
     let setup = || {
@@ -128,7 +128,8 @@ pub fn exec(
             late_devices: Cell::new(None),
             console_socket: options.console_socket.as_deref(),
             birth,
-            room: Some(PidsRoom { container, whole: cgroup.placement(), place: place.placement() }),
+            announce: None,
+            room: Some(PidsRoom { container: Some(container), whole: cgroup.placement(), place: place.placement() }),
         };
         let terminal = service.run_until_executed(&channel, &mut spawned)?;
         phase("pid file");

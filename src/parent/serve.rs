@@ -26,6 +26,9 @@ use crate::sys::peer::Peer;
 /// How long the limit of processes stays raised for one that is to be born.
 const LONGEST_BIRTH: Duration = Duration::from_secs(2);
 
+/// Records a process before it goes on.
+pub type Announce<'a> = &'a dyn Fn(&Process) -> Result<()>;
+
 /// What the parent needs to answer init.
 pub struct Service<'a> {
     /// The configuration.
@@ -44,21 +47,26 @@ pub struct Service<'a> {
     pub console_socket: Option<&'a Path>,
     /// When the process is born in the container's pid namespace.
     pub birth: Birth,
+    /// Records the process that is born, before it goes on.
+    pub announce: Option<Announce<'a>>,
     /// Makes room for it where `linux.resources.pids.limit` is reached.
     pub room: Option<PidsRoom<'a>>,
 }
 
 impl Service<'_> {
     /// Serves init until it waits. Returns the terminal's master side, unless it was handed to a console socket.
-    pub fn run(&self, channel: &Parent, init: &Process) -> Result<Option<OwnedFd>> {
+    /// `init` is replaced by the process that is born.
+    pub fn run(&self, channel: &Parent, init: &mut Process) -> Result<Option<OwnedFd>> {
         sealed_exe::let_go();
         let mut phase = Phase::Mounting;
         let mut terminal = None;
+        let mut awaited = self.birth.is_due();
         while phase != Phase::Waiting {
             let message = channel.receive()?.ok_or_else(|| how_it_died(init, self.cgroup))?;
             phase = phase.next(&message)?;
-            self.answer(message, channel, init, &mut terminal)?;
+            self.answer_or_take_on(message, channel, init, &mut terminal, &mut awaited)?;
         }
+        ensure!(!awaited, "init did not say which process goes on");
         self.limit_devices()?;
         Ok(terminal)
     }
@@ -76,14 +84,7 @@ impl Service<'_> {
         let mut awaited = self.birth.is_due();
         while let Some(message) = channel.receive()? {
             phase = phase.next(&message)?;
-            match message {
-                ToParent::NoRoom if awaited => self.make_room(channel)?,
-                ToParent::Born(pid) if awaited => {
-                    self.take_on(pid, channel, process)?;
-                    awaited = false;
-                }
-                message => self.answer(message, channel, process, &mut terminal)?,
-            }
+            self.answer_or_take_on(message, channel, process, &mut terminal, &mut awaited)?;
         }
         ensure!(!(awaited && phase == Phase::Waiting), "init did not say which process goes on");
         match phase {
@@ -92,13 +93,35 @@ impl Service<'_> {
         }
     }
 
+    /// `awaited`: a process is to be born, which replaces this one.
+    fn answer_or_take_on(
+        &self,
+        message: ToParent,
+        channel: &Parent,
+        process: &mut Process,
+        terminal: &mut Option<OwnedFd>,
+        awaited: &mut bool,
+    ) -> Result<()> {
+        match message {
+            ToParent::NoRoom if *awaited => self.make_room(channel),
+            ToParent::Born(pid) if *awaited => {
+                *awaited = false;
+                self.take_on(pid, channel, process)
+            }
+            message => self.answer(message, channel, process, terminal),
+        }
+    }
+
     /// Takes on the process that was born, and waits for the end of the one that made it.
     fn take_on(&self, pid: i32, channel: &Parent, process: &mut Process) -> Result<()> {
         let maker = std::mem::replace(process, spawn::adopt(pid)?);
         waitid(Id::PIDFd(maker.pidfd.as_fd()), WaitPidFlag::WEXITED).context("wait for the process that made it")?;
         log::debug!("the program is pid {pid} on the host");
-        if !waits_to_be_alone(self.birth, self.process) {
+        if !waits_to_be_alone(self.birth, self.process, self.announce.is_some()) {
             return Ok(());
+        }
+        if let Some(announce) = self.announce {
+            announce(process)?;
         }
         if scheduler::is_lost_by_fork(self.process) {
             scheduler::apply(self.process, self.spec, pid)?;

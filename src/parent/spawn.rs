@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
@@ -56,21 +56,30 @@ pub fn adopt(pid: i32) -> Result<Process> {
 
 /// Makes a process by way of another one, in the cgroup: that enters namespaces from which nobody comes back, which says
 /// what is to be new beside them, makes the process as the parent's own child (CLONE_PARENT), says who that is, and ends.
+/// `stays`: it makes what is new itself, and goes on.
 pub fn spawn_by_way(
+    stays: bool,
     enter: impl FnOnce() -> Result<CloneFlags>,
     (entry, cgroup): (&Entry, &dyn Manager),
     (channel, far_end): (&protocol::Parent, protocol::Init),
     story: impl FnOnce(protocol::Init),
 ) -> Result<Process> {
     let between = spawn(CloneFlags::empty(), entry, || {
-        match make_init(enter) {
-            Ok(Side::Child) => story(far_end),
+        match make_init(stays, enter) {
+            Ok(Side::Child) => {
+                if stays {
+                    // A parent that is gone is noticed at the next word.
+                    let _ = far_end.send(&ToParent::Born(std::process::id() as i32));
+                }
+                story(far_end);
+            }
             Ok(Side::Parent(pid, _)) => drop(far_end.send(&ToParent::Born(pid))),
             // The parent, if it is still there, prints it.
             Err(error) => drop(far_end.send(&ToParent::Failed(one_line(&error)))),
         }
     })?;
     let init = match channel.receive() {
+        Ok(Some(ToParent::Born(pid))) if pid == between.pid => return Ok(between),
         Ok(Some(ToParent::Born(pid))) => adopt(pid),
         // Init's own words may be faster.
         Ok(Some(ToParent::Failed(reason))) => Err(anyhow!("{reason}")),
@@ -82,8 +91,12 @@ pub fn spawn_by_way(
     init
 }
 
-fn make_init(enter: impl FnOnce() -> Result<CloneFlags>) -> Result<Side> {
+fn make_init(stays: bool, enter: impl FnOnce() -> Result<CloneFlags>) -> Result<Side> {
     prctl::set_death_signal(Signal::SIGKILL as isize).map_err(Errno::from_raw).context("PR_SET_PDEATHSIG")?;
     let flags = enter()?;
+    if stays {
+        unshare(flags).with_context(|| format!("unshare {flags:?}"))?;
+        return Ok(Side::Child);
+    }
     fork(flags, None, true).with_context(|| format!("clone with {flags:?}"))
 }

@@ -1,6 +1,6 @@
 //! `process.apparmorProfile`: the profile that the kernel switches to when the program is executed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 
 use oci_spec::runtime::Process;
@@ -16,17 +16,28 @@ pub fn check(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Tells the kernel, by a procfs that the container cannot have touched (CVE-2019-16884).
+/// Tells the kernel.
 pub fn apply(process: &Process) -> Result<()> {
-    let Some(profile) = configured(process) else { return Ok(()) };
-    let set = |file: &str| -> Result<()> {
+    set(process, open(process)?)
+}
+
+/// Opens what [`set`] writes to, by a procfs that the container cannot have touched (CVE-2019-16884): a process outside of
+/// the container's pid namespace is not in the container's procfs. Only this process may write.
+pub fn open(process: &Process) -> Result<Option<File>> {
+    let Some(profile) = configured(process) else { return Ok(None) };
+    let open = |file: &str| -> Result<File> {
         let proc = ProcfsHandle::new().map_err(from_pathrs)?;
-        let mut file = proc.open(ProcfsBase::ProcThreadSelf, file, OpenFlags::O_WRONLY).map_err(from_pathrs)?;
-        Ok(file.write_all(format!("exec {profile}").as_bytes())?)
+        proc.open(ProcfsBase::ProcThreadSelf, file, OpenFlags::O_WRONLY).map_err(from_pathrs)
     };
     // The first is AppArmor's own, Linux 5.8; the second goes to whichever security module is the default.
-    set("attr/apparmor/exec")
-        .or_else(|_| set("attr/exec"))
+    let file = open("attr/apparmor/exec").or_else(|_| open("attr/exec"));
+    file.map(Some).with_context(|| format!("process.apparmorProfile: apply {profile:?}"))
+}
+
+/// Tells the kernel by the opened file.
+pub fn set(process: &Process, file: Option<File>) -> Result<()> {
+    let (Some(profile), Some(mut file)) = (configured(process), file) else { return Ok(()) };
+    file.write_all(format!("exec {profile}").as_bytes())
         .with_context(|| format!("process.apparmorProfile: apply {profile:?} (is it loaded?)"))
 }
 

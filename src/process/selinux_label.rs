@@ -1,6 +1,6 @@
 //! `process.selinuxLabel`: the context that the kernel switches to when the program is executed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 
 use nix::errno::Errno;
@@ -32,26 +32,38 @@ pub fn is_enabled() -> bool {
     mounted && fs::read("/proc/self/attr/current").is_ok_and(|label| label.trim_ascii_end() != b"kernel\0")
 }
 
-/// Tells the kernel, by a procfs that the container cannot have touched (CVE-2019-16884).
+/// Tells the kernel.
 pub fn apply(process: &Process) -> Result<()> {
-    let Some(label) = configured(process) else { return Ok(()) };
-    set("attr/exec", label).with_context(|| format!("process.selinuxLabel: apply {label:?}"))
+    set(process, open(process)?)
+}
+
+/// Opens what [`set`] writes to, by a procfs that the container cannot have touched (CVE-2019-16884): a process outside of
+/// the container's pid namespace is not in the container's procfs. Only this process may write.
+pub fn open(process: &Process) -> Result<Option<File>> {
+    let Some(label) = configured(process) else { return Ok(None) };
+    open_attribute("attr/exec").map(Some).with_context(|| format!("process.selinuxLabel: apply {label:?}"))
+}
+
+/// Tells the kernel by the opened file.
+pub fn set(process: &Process, file: Option<File>) -> Result<()> {
+    let (Some(label), Some(mut file)) = (configured(process), file) else { return Ok(()) };
+    file.write_all(label.as_bytes()).with_context(|| format!("process.selinuxLabel: apply {label:?}"))
 }
 
 /// The label of the session keyring that is made next: the program is to be able to use it.
 pub fn apply_to_keyring(process: &Process) -> Result<()> {
     let Some(label) = configured(process) else { return Ok(()) };
-    match set("attr/keycreate", label) {
+    let set = || -> Result<()> { Ok(open_attribute("attr/keycreate")?.write_all(label.as_bytes())?) };
+    match set() {
         // A kernel without keyrings.
         Err(error) if errno(&error) == Some(Errno::ENOENT) => Ok(()),
         result => result.with_context(|| format!("process.selinuxLabel: label the keyring {label:?}")),
     }
 }
 
-fn set(file: &str, label: &str) -> Result<()> {
+fn open_attribute(file: &str) -> Result<File> {
     let proc = ProcfsHandle::new().map_err(from_pathrs)?;
-    let mut file = proc.open(ProcfsBase::ProcThreadSelf, file, OpenFlags::O_WRONLY).map_err(from_pathrs)?;
-    Ok(file.write_all(label.as_bytes())?)
+    proc.open(ProcfsBase::ProcThreadSelf, file, OpenFlags::O_WRONLY).map_err(from_pathrs)
 }
 
 fn configured(process: &Process) -> Option<&str> {

@@ -71,6 +71,16 @@ impl FsContext {
         self.config(0, Some(key), None)
     }
 
+    /// Sets an option to what a descriptor stands for.
+    pub fn set_fd(&self, key: &CStr, value: BorrowedFd<'_>) -> nix::Result<()> {
+        const FSCONFIG_SET_FD: libc::c_uint = 5;
+        let (context, value) = (self.0.as_raw_fd(), value.as_raw_fd());
+        let nothing = std::ptr::null::<libc::c_char>();
+        // SAFETY: the key is a valid C string for the duration of the call; this command takes no other pointer.
+        check(unsafe { libc::syscall(libc::SYS_fsconfig, context, FSCONFIG_SET_FD, key.as_ptr(), nothing, value) })
+            .map(drop)
+    }
+
     /// Makes (or finds) the superblock.
     pub fn create(&self) -> nix::Result<()> {
         self.config(6, None, None)

@@ -209,3 +209,96 @@ fn exec_has_a_scheduler_that_no_fork_hands_on() {
     let reset = json!({ "policy": "SCHED_BATCH", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
     assert_eq!(policy(reset), "3");
 }
+
+/// A container in the pid namespace of another.
+fn member_of(pod: &Container, script: &str) -> Container {
+    let mut c = Container::sh(script);
+    c.join_namespace("pid", &format!("/proc/{}/ns/pid", pod.pid()));
+    c
+}
+
+#[test]
+fn create_in_a_joined_pid_namespace_is_confined_from_its_first_instruction() {
+    need_root!("an ordinary user may not look at a process that hides");
+    only_tare!("{RUNC}");
+    let pod = Container::sleeping();
+    pod.launch();
+    let init = pod.pid();
+    for (denied, no_new_privileges) in [("mkdir", true), ("mkdir", false), ("setsid", true), ("clone", false)] {
+        let mut c = member_of(&pod, "");
+        c.args(&["sleep", "1000"]);
+        c.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        c.config["linux"]["seccomp"] = filtered(denied, true).config["linux"]["seccomp"].clone();
+        c.save();
+        let bundle = c.bundle.path().display().to_string();
+        let rootfs = fs::metadata(c.rootfs()).expect("the rootfs");
+        let mut seen = 0;
+        let traced = tracer::run(&c, &["create", "--bundle", &bundle, &c.id], |pid| {
+            if !shares_pids(pid, init) {
+                return false;
+            }
+            seen += 1;
+            let root = fs::metadata(format!("/proc/{pid}/root/")).expect("a root");
+            assert_eq!((root.dev(), root.ino()), (rootfs.dev(), rootfs.ino()));
+            let cwd = fs::metadata(format!("/proc/{pid}/cwd/")).expect("a cwd");
+            assert_eq!((cwd.dev(), cwd.ino()), (rootfs.dev(), rootfs.ino()));
+            for name in ["mnt", "net", "ipc", "uts", "cgroup"] {
+                let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).expect("a namespace");
+                assert_ne!(of(&pid.to_string()), of("self"), "{name}");
+            }
+            for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").flatten() {
+                let number: u32 = entry.file_name().to_string_lossy().parse().expect("a number");
+                let target = link(pid, &format!("fd/{number}"));
+                let is_allowed = target.starts_with("socket:[") || target.ends_with("/exec.fifo");
+                assert!(number < 3 || is_allowed, "{number}: {target}");
+            }
+            if denied == "mkdir" {
+                let confined = ["CapPrm:\t0000000020000420", "CapEff:\t0000000020000420", "Seccomp:\t2"];
+                assert_eq!(status(pid, &["CapPrm", "CapEff", "Seccomp"]), confined);
+            }
+            true
+        });
+        let Some(traced) = traced else { skip!("ptrace is not permitted here") };
+        if seen == 0 && traced.code == 0 {
+            skip!("this kernel makes a procfs only for the own pid namespace (before Linux 6.17)");
+        }
+        assert_eq!((traced.code, seen), (0, 1), "{}", traced.stderr);
+        assert!(shares_pids(c.pid(), init), "the process that is recorded");
+        c.start().ok();
+        assert_eq!(c.status(), "running");
+        assert_eq!(status(c.pid(), &["Seccomp"]), ["Seccomp:\t2"]);
+        c.delete_force().ok();
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_joined_pid_namespace_is_the_one_that_proc_shows() {
+    need_root!("an ordinary user joins a pid namespace with its user namespace only");
+    let pod = Container::sleeping();
+    pod.launch();
+    let mut c = member_of(
+        &pod,
+        "cat /proc/1/cmdline | tr '\\0' ' '; test -e /proc/self/status && echo; ls -d /proc/[0-9]* | wc -l",
+    );
+    c.config["linux"]["resources"]["pids"] = json!({ "limit": 8 });
+    let outcome = c.run().ok();
+    let (first, count) = outcome.stdout.split_once('\n').expect("two lines");
+    assert_eq!(first.trim(), "sleep 1000");
+    // The sleep, the shell, and what is in its pipe.
+    assert!(count.trim().parse::<u32>().is_ok_and(|count| count <= 4), "{count}");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn create_in_a_joined_pid_namespace_needs_one_free_process_and_no_more() {
+    need_root!("an ordinary user may have no cgroup");
+    only_tare!("runc's own threads count, too");
+    let pod = Container::sleeping();
+    pod.launch();
+    let mut c = member_of(&pod, "");
+    c.args(&["cat", "/proc/1/comm"]);
+    c.config["linux"]["resources"]["pids"] = json!({ "limit": 1 });
+    c.run().ok().prints("sleep\n");
+    c.assert_nothing_left();
+}
