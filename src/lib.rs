@@ -15,6 +15,7 @@ pub mod input;
 pub mod linux;
 pub mod log;
 pub mod mounts;
+pub mod panics;
 pub mod parent;
 pub mod process;
 pub mod protocol;

@@ -36,6 +36,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Context as _, Result, anyhow, bail};
+use crate::sys::fd::write_or_send;
 use crate::sys::socket;
 
 /// The longest packet; an error's text is cut to fit.
@@ -226,12 +227,9 @@ impl Init {
             ToParent::Waiting => (b'W', None, ""),
             ToParent::Failed(reason) => (b'F', None, reason.as_str()),
         };
-        let mut packet = Vec::with_capacity(1 + text.len());
-        packet.push(tag);
-        packet.extend_from_slice(&text.as_bytes()[..text.len().min(LONGEST - 1)]);
+        let packet = packet(tag, text);
         match fd {
-            // write(2): the one call that every usable seccomp profile allows.
-            None => nix::unistd::write(&self.socket, &packet).map(drop),
+            None => write_or_send(self.number(), &packet),
             fd => socket::send(self.socket.as_fd(), &packet, fd),
         }
         .context("tell the parent")
@@ -255,6 +253,18 @@ impl Init {
             }
         }
     }
+}
+
+fn packet(tag: u8, text: &str) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(1 + text.len());
+    packet.push(tag);
+    packet.extend_from_slice(&text.as_bytes()[..text.len().min(LONGEST - 1)]);
+    packet
+}
+
+/// Tells the parent why init gives up, by the number of the descriptor ([`Init::number`]). Nothing can be done if that fails.
+pub fn tell_failure(number: RawFd, reason: &str) {
+    let _ = write_or_send(number, &packet(b'F', reason));
 }
 
 #[cfg(test)]

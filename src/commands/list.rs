@@ -56,7 +56,9 @@ fn table(states: &[State<'_>]) -> String {
     let mut text = String::new();
     for row in &rows {
         for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(text, "{cell:width$}"); // writing to a String cannot fail
+            text.push_str(cell);
+            // Not by a formatting width, which has sixteen bits: a field of a record may be longer.
+            text.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count())));
         }
         let _ = writeln!(text, "{}", row[5]);
     }

@@ -12,7 +12,7 @@ use super::keyring;
 use super::program::{Launch, Program};
 use crate::cgroups::Entry;
 use crate::config::Bundle;
-use crate::error::{Context as _, Result, one_line};
+use crate::error::{Context as _, Result, one_line, words};
 use crate::hooks::{self, Caller, Point};
 use crate::hostname;
 use crate::linux::{
@@ -20,6 +20,7 @@ use crate::linux::{
     rootfs_propagation, sysctl,
 };
 use crate::mounts::{self, sources};
+use crate::panics;
 use crate::process::{apparmor_profile, cwd, exec_cpu_affinity, interpreter, selinux_label, terminal};
 use crate::protocol::{ToInit, ToParent};
 use crate::root::{Rootfs, on_host, pivot, readonly};
@@ -52,6 +53,7 @@ pub struct Init<'a> {
 impl Init<'_> {
     /// Becomes the container's program. Never returns: a failure is told to the parent, or to `start`.
     pub fn run(self) -> ! {
+        panics::tell_parent(&self.launch.channel);
         let Err(error) = self.story();
         // The parent, if it is still there, prints it.
         let _ = self.launch.channel.send(&ToParent::Failed(one_line(&error)));
@@ -199,16 +201,25 @@ impl Init<'_> {
         }
     }
 
-    fn wait_at_the_gate(&self, gate: &Gate, program: Program) -> Result<Infallible> {
-        gate.wait().context("wait for start")?;
+    fn wait_at_the_gate(&self, gate: &Gate, program: Program) -> ! {
+        // `create` is gone: from here on it is `start` that hears of failures.
+        if let Err(errno) = gate.wait() {
+            self.give_up(gate, Obstacle::Program, &format!("wait for start: {}", words(errno)));
+        }
         phase("hooks: startContainer");
         if let Err(error) = self.run_hooks(Point::StartContainer, ContainerState::Created, &program.env) {
-            gate.report(Obstacle::Hook, &one_line(&error));
-            sys::process::exit(1);
+            self.give_up(gate, Obstacle::Hook, &one_line(&error));
         }
         phase("execute the program");
+        if let Err(errno) = gate.announce() {
+            self.give_up(gate, Obstacle::Program, &format!("tell `start`: {}", words(errno)));
+        }
         let errno = program.execute();
-        gate.report(Obstacle::Program, &interpreter::explain(program.path(), errno));
+        self.give_up(gate, Obstacle::Program, &interpreter::explain(program.path(), errno))
+    }
+
+    fn give_up(&self, gate: &Gate, obstacle: Obstacle, reason: &str) -> ! {
+        gate.report(obstacle, reason);
         sys::process::exit(1)
     }
 }

@@ -15,6 +15,7 @@ use super::program::Launch;
 use crate::cgroups::Entry;
 use crate::error::{Context as _, Result, bail, one_line};
 use crate::linux::namespaces;
+use crate::panics;
 use crate::process::{apparmor_profile, exec_cpu_affinity, interpreter, oom_score_adj, selinux_label, terminal};
 use crate::protocol::ToParent;
 use crate::root::{Rootfs, on_host};
@@ -40,6 +41,7 @@ pub struct Exec<'a> {
 impl Exec<'_> {
     /// Becomes the program. Never returns: a failure is told to the parent.
     pub fn run(self) -> ! {
+        panics::tell_parent(&self.launch.channel);
         let Err(error) = self.story();
         // The parent, if it is still there, prints it.
         let _ = self.launch.channel.send(&ToParent::Failed(one_line(&error)));

@@ -142,7 +142,7 @@ impl Launch<'_> {
         let capabilities = capabilities::Sets::of(self.process);
         capabilities.apply_bounding()?;
         user::own_streams(self.process)?;
-        user::become_user(self.process)?;
+        user::become_user(self.process, self.user_namespace)?;
         if !inside {
             cwd::enter_as_user(self.process)?;
         }

@@ -4,11 +4,10 @@ use std::io::Write as _;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
-use pathrs::flags::OpenFlags;
-use pathrs::procfs::{ProcfsBase, ProcfsHandle};
 
 use super::namespaces::{self, Namespaces};
-use crate::error::{Context as _, Error, Result, anyhow, bail, ensure, from_pathrs};
+use crate::error::{Context as _, Error, Result, anyhow, bail, ensure};
+use crate::mounts::procfs::Procfs;
 
 /// Parameters of an IPC namespace that are not below fs.mqueue.
 const IPC: &[&str] = &[
@@ -78,13 +77,10 @@ pub fn apply(spec: &Spec) -> Result<()> {
     if configured.peek().is_none() {
         return Ok(());
     }
-    let proc = ProcfsHandle::new().map_err(from_pathrs).context("linux.sysctl: open procfs")?;
+    let proc = Procfs::new().context("linux.sysctl: open procfs")?;
     for (name, value) in configured {
         let path = Path::new("sys").join(path_of(name));
-        let write = || -> Result<()> {
-            let mut file = proc.open(ProcfsBase::ProcRoot, &path, OpenFlags::O_WRONLY).map_err(from_pathrs)?;
-            Ok(file.write_all(value.as_bytes())?)
-        };
+        let write = || -> Result<()> { Ok(proc.write_to(&path)?.write_all(value.as_bytes())?) };
         write().with_context(|| format!("linux.sysctl {name:?}: write {value:?} to /proc/{}", path.display()))?;
     }
     Ok(())

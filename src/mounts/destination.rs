@@ -63,4 +63,5 @@ fn check(place: &OwnedFd, path: &Path) -> Result<()> {
     bail!("{path:?} cannot be mounted because it is inside /proc");
 }
 
-const PROC_ROOT_INODE: u64 = 1;
+/// PROC_ROOT_INO: the root of every procfs.
+pub(super) const PROC_ROOT_INODE: u64 = 1;

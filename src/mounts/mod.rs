@@ -10,6 +10,7 @@ pub mod idmap;
 pub mod mountinfo;
 pub mod options;
 pub mod proc_context;
+pub mod procfs;
 pub mod sources;
 pub mod tmpcopyup;
 

@@ -20,7 +20,7 @@ use crate::linux::seccomp;
 use crate::mounts::sources;
 use crate::process::{rlimits, scheduler, terminal};
 use crate::protocol::{Parent, Phase, ToInit, ToParent};
-use crate::state::{Container, Record};
+use crate::state::{Container, Record, status};
 use crate::sys::peer::Peer;
 
 /// How long the limit of processes stays raised for one that is to be born.
@@ -88,7 +88,7 @@ impl Service<'_> {
         }
         ensure!(!(awaited && phase == Phase::Waiting), "init did not say which process goes on");
         match phase {
-            Phase::Waiting => Ok(terminal),
+            Phase::Waiting if status::has_executed(process.pid, None)? != Some(false) => Ok(terminal),
             _ => Err(how_it_died(process, self.cgroup)),
         }
     }

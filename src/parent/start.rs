@@ -3,9 +3,9 @@
 use oci_spec::runtime::ContainerState;
 
 use super::delete::delete_killed;
-use crate::error::{Result, bail, one_line};
+use crate::error::{Result, bail, ensure, one_line};
 use crate::hooks::{self, Caller, Point};
-use crate::state::{Container, Lock, Record, Status};
+use crate::state::{Container, Lock, Record, Status, status};
 use crate::timing::phase;
 
 /// Starts a created container, whose lock is given up as soon as nobody else can start it. [`hooks::Failed`]: it is to be
@@ -23,7 +23,11 @@ pub fn start(container: &Container, record: &Record, lock: Lock) -> Result<()> {
     let opened = container.open_gate(&lock)?;
     // Hooks and a frozen cgroup may make the rest last for ever, and others have to be able to end it.
     drop(lock);
-    opened.wait()?;
+    let was_about_to = opened.wait()?;
+    // A signal can end init in the middle of execve(2). One that was waited for since has ended as a program, for all that
+    // is known.
+    let executed = status::has_executed(record.init_process_pid, Some(record.init_process_start))?;
+    ensure!(executed.unwrap_or(was_about_to), "init was killed before it executed the program");
     log::debug!("the program of {:?} runs", record.id);
     phase("hooks: poststart");
     if !Point::Poststart.of(record.hooks.as_ref()).is_empty() {

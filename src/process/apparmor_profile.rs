@@ -2,12 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::path::Path;
 
 use oci_spec::runtime::Process;
-use pathrs::flags::OpenFlags;
-use pathrs::procfs::{ProcfsBase, ProcfsHandle};
 
-use crate::error::{Context as _, Result, ensure, from_pathrs};
+use crate::error::{Context as _, Result, ensure};
+use crate::mounts::procfs::Procfs;
 
 /// A profile that is asked for can be had.
 pub fn check(process: &Process) -> Result<()> {
@@ -25,10 +25,7 @@ pub fn apply(process: &Process) -> Result<()> {
 /// the container's pid namespace is not in the container's procfs. Only this process may write.
 pub fn open(process: &Process) -> Result<Option<File>> {
     let Some(profile) = configured(process) else { return Ok(None) };
-    let open = |file: &str| -> Result<File> {
-        let proc = ProcfsHandle::new().map_err(from_pathrs)?;
-        proc.open(ProcfsBase::ProcThreadSelf, file, OpenFlags::O_WRONLY).map_err(from_pathrs)
-    };
+    let open = |file: &str| -> Result<File> { Ok(Procfs::new()?.write_to(&Path::new("thread-self").join(file))?) };
     // The first is AppArmor's own, Linux 5.8; the second goes to whichever security module is the default.
     let file = open("attr/apparmor/exec").or_else(|_| open("attr/exec"));
     file.map(Some).with_context(|| format!("process.apparmorProfile: apply {profile:?}"))

@@ -2,15 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::statfs::{FsType, statfs};
 use nix::sys::statvfs::FsFlags;
 use oci_spec::runtime::Process;
-use pathrs::flags::OpenFlags;
-use pathrs::procfs::{ProcfsBase, ProcfsHandle};
 
-use crate::error::{Context as _, Result, ensure, errno, from_pathrs};
+use crate::error::{Context as _, Result, ensure, errno};
+use crate::mounts::procfs::Procfs;
 
 /// SELINUX_MAGIC
 const SELINUXFS_MAGIC: FsType = FsType(0xf97c_ff8c);
@@ -62,8 +62,7 @@ pub fn apply_to_keyring(process: &Process) -> Result<()> {
 }
 
 fn open_attribute(file: &str) -> Result<File> {
-    let proc = ProcfsHandle::new().map_err(from_pathrs)?;
-    proc.open(ProcfsBase::ProcThreadSelf, file, OpenFlags::O_WRONLY).map_err(from_pathrs)
+    Ok(Procfs::new()?.write_to(&Path::new("thread-self").join(file))?)
 }
 
 fn configured(process: &Process) -> Option<&str> {

@@ -12,6 +12,7 @@ use oci_spec::runtime::Process;
 use crate::error::{Context as _, Result};
 use crate::input;
 use crate::linux::ids;
+use crate::linux::uid_mappings::is_rootless;
 use crate::sys::process::set_umask as set_umask_of_all;
 
 /// How much of the container's /etc/passwd is looked at: it is the attacker's file.
@@ -34,12 +35,13 @@ pub fn set_umask(process: &Process) {
 }
 
 /// Becomes the container's user, with exactly the configured groups.
-pub fn become_user(process: &Process) -> Result<()> {
+pub fn become_user(process: &Process, user_namespace: bool) -> Result<()> {
     let user = process.user();
     let groups: Vec<Gid> = user.additional_gids().iter().flatten().copied().map(Gid::from_raw).collect();
     match setgroups(&groups) {
         // A user namespace made by an ordinary user may not drop groups (user_namespaces(7), "setgroups").
-        Err(Errno::EPERM) if groups.is_empty() => {}
+        // A seccomp profile that denies it would leave the caller's.
+        Err(Errno::EPERM) if groups.is_empty() && (user_namespace || is_rootless()) => {}
         result => result.context("process.user.additionalGids: setgroups")?,
     }
     let gid = Gid::from_raw(user.gid());

@@ -1,21 +1,23 @@
 //! The start gate: init waits behind a fifo until `start` opens it, and `start` learns whether the program ran.
 //!
 //! Init holds the fifo open for both ends, and an flock(2) on it, from before it enters the rootfs: no path is looked up
-//! later, by another user, in another root. `start` writes one byte. Init reads it, runs its last hooks and executes the
-//! program, which closes its end and so gives up the lock; or it writes why it could not, and dies, which does the same.
-//! `start` waits for the lock and then finds the fifo empty, or the reason in it.
+//! later, by another user, in another root. `start` writes one byte. Init reads it, runs its last hooks, writes that it is
+//! about to execute the program, and executes it, which closes its end and so gives up the lock; or it writes why it could
+//! not, and dies, which does the same. `start` waits for the lock and then finds what init wrote: nothing, if init was killed
+//! before it came to the program.
 
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, mkfifoat, read, unlinkat, write};
 
 use super::{Container, Lock};
 use crate::error::{Context as _, Result, anyhow};
 use crate::hooks::Failed;
+use crate::sys::fd::{FlockOperation, flock};
 
 pub(super) const FIFO: &str = "exec.fifo";
 /// The fifo's mode while the container is being created. The bit that has no meaning for a fifo tells it apart.
@@ -24,6 +26,10 @@ const UNFINISHED: Mode = Mode::S_IRWXU;
 const SHUT: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 /// The longest reason; its text is cut to fit.
 const LONGEST: usize = 4096;
+/// What `start` writes.
+const GO: u8 = b'0';
+/// What init writes when nothing is left to do but to execute the program.
+const ABOUT_TO_EXECUTE: u8 = b'X';
 
 /// What kept init from running the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +58,7 @@ pub struct Opened(OwnedFd);
 
 /// Init's side of the gate.
 #[derive(Debug)]
-pub struct Gate(Flock<OwnedFd>);
+pub struct Gate(OwnedFd);
 
 impl Container {
     /// Makes the fifo, of a container that is not yet created.
@@ -79,7 +85,7 @@ impl Container {
     pub fn open_gate(&self, _: &Lock) -> Result<Opened> {
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fifo = openat(&self.dir, FIFO, flags, Mode::empty()).with_context(|| format!("open {FIFO}"))?;
-        write(&fifo, b"0").with_context(|| format!("write to {FIFO}"))?;
+        write(&fifo, &[GO]).with_context(|| format!("write to {FIFO}"))?;
         // Gone first: whatever init does from here on, the container is no longer `created`.
         unlinkat(&self.dir, FIFO, UnlinkatFlags::NoRemoveDir).with_context(|| format!("unlink {FIFO}"))?;
         Ok(Opened(fifo))
@@ -87,27 +93,30 @@ impl Container {
 }
 
 impl Opened {
-    /// Waits until the program runs. A hook of init's, or a frozen cgroup, can make it wait for ever: the caller has no
+    /// Waits until init has executed the program or is dead. Returns whether it had come to execute it; whether it has, the
+    /// kernel knows as long as init is there ([`has_executed`](super::status::has_executed)). A hook of init's, or a frozen cgroup, can make it wait for ever: the caller has no
     /// lock any more, and the end of init ends it. An error is what kept init from running the program: [`Failed`] if
     /// that was a hook.
-    pub fn wait(self) -> Result<()> {
-        let fifo = loop {
-            match Flock::lock(self.0.try_clone().with_context(|| format!("dup {FIFO}"))?, FlockArg::LockExclusive) {
-                Ok(fifo) => break fifo,
-                Err((_, Errno::EINTR)) => continue,
-                Err((_, errno)) => return Err(errno).with_context(|| format!("lock {FIFO}")),
+    pub fn wait(self) -> Result<bool> {
+        loop {
+            match flock(self.0.as_fd(), FlockOperation::Exclusive) {
+                Err(Errno::EINTR) => continue,
+                result => break result.with_context(|| format!("lock {FIFO}"))?,
             }
+        }
+        let mut said = [0; LONGEST + 1];
+        let length = match read(&self.0, &mut said) {
+            Err(Errno::EAGAIN) => 0,
+            result => result.with_context(|| format!("read {FIFO}"))?,
         };
-        let mut reason = [0; LONGEST];
-        match read(&*fifo, &mut reason) {
-            Ok(0) | Err(Errno::EAGAIN) => Ok(()),
-            // Init died before it took the byte; how is for `state` and the caller's wait to tell.
-            Ok(1) if reason[0] == b'0' => Ok(()),
-            Ok(length) => {
-                let text = String::from_utf8_lossy(&reason[1..length]).into_owned();
-                if reason[0] == Obstacle::Hook as u8 { Err(Failed(text).into()) } else { Err(anyhow!(text)) }
-            }
-            Err(errno) => Err(errno).with_context(|| format!("read {FIFO}")),
+        let said = &said[..length];
+        let reason = said.strip_prefix(&[ABOUT_TO_EXECUTE]).unwrap_or(said);
+        let text = |reason: &[u8]| String::from_utf8_lossy(reason).into_owned();
+        match reason.split_first() {
+            None => Ok(!said.is_empty()),
+            Some((&GO, _)) => Ok(false),
+            Some((&obstacle, reason)) if obstacle == Obstacle::Hook as u8 => Err(Failed(text(reason)).into()),
+            Some((_, reason)) => Err(anyhow!(text(reason))),
         }
     }
 }
@@ -128,9 +137,7 @@ impl Gate {
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let fifo =
             openat(&container.dir, Path::new(FIFO), flags, Mode::empty()).with_context(|| format!("open {FIFO}"))?;
-        let fifo = Flock::lock(fifo, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, errno)| errno)
-            .with_context(|| format!("lock {FIFO}"))?;
+        flock(fifo.as_fd(), FlockOperation::TryExclusive).with_context(|| format!("lock {FIFO}"))?;
         Ok(Self(fifo))
     }
 
@@ -143,11 +150,16 @@ impl Gate {
     pub fn wait(&self) -> nix::Result<()> {
         let mut byte = [0];
         loop {
-            match read(&*self.0, &mut byte) {
+            match read(&self.0, &mut byte) {
                 Err(Errno::EINTR) => continue,
                 result => return result.map(drop),
             }
         }
+    }
+
+    /// Tells whoever opened the gate that the program is executed next.
+    pub fn announce(&self) -> nix::Result<()> {
+        write(&self.0, &[ABOUT_TO_EXECUTE]).map(drop)
     }
 
     /// Tells whoever opened the gate why the program does not run.
@@ -155,7 +167,7 @@ impl Gate {
         let mut message = vec![obstacle as u8];
         message.extend_from_slice(&reason.as_bytes()[..reason.len().min(LONGEST - 1)]);
         // Nobody is left to tell if this fails: the gate's opener is gone.
-        let _ = write(&*self.0, &message);
+        let _ = write(&self.0, &message);
     }
 }
 
@@ -181,6 +193,7 @@ mod tests {
         let init = std::thread::spawn(move || {
             gate.wait().unwrap();
             std::thread::sleep(std::time::Duration::from_millis(20));
+            gate.announce().unwrap();
             gate.report(Obstacle::Program, "exec: no such thing");
         });
         let error = container.open_gate(&lock).unwrap().wait().unwrap_err();
@@ -192,12 +205,21 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_that_closes_silently_is_a_program_that_runs() {
-        let (container, lock, root) = container("silent");
-        let gate = Gate::take(&container).unwrap();
-        let init = std::thread::spawn(move || gate.wait().unwrap());
-        container.open_gate(&lock).unwrap().wait().unwrap();
-        init.join().unwrap();
-        std::fs::remove_dir_all(root).unwrap();
+    fn a_gate_that_closes_is_a_program_that_runs_if_init_had_come_to_it() {
+        for (announced, reads) in [(true, true), (false, true), (false, false)] {
+            let (container, lock, root) = container("silent");
+            let gate = Gate::take(&container).unwrap();
+            let init = std::thread::spawn(move || {
+                if reads {
+                    gate.wait().unwrap();
+                }
+                if announced {
+                    gate.announce().unwrap();
+                }
+            });
+            assert_eq!(container.open_gate(&lock).unwrap().wait().unwrap(), announced);
+            init.join().unwrap();
+            std::fs::remove_dir_all(root).unwrap();
+        }
     }
 }

@@ -105,6 +105,18 @@ fn living(pid: i32, start: u64) -> Result<Option<u8>> {
     Ok(read_stat(pid)?.filter(alive).map(|(state, _)| state))
 }
 
+/// Has a process executed a program since it was made? `None`: it is gone, and was waited for. A zombie still tells.
+pub fn has_executed(pid: i32, start: Option<u64>) -> Result<Option<bool>> {
+    /// PF_FORKNOEXEC of linux/sched.h: set by fork(2), cleared by execve(2) before it closes descriptors.
+    const NOT_EXECUTED: u64 = 0x40;
+    let path = format!("/proc/{pid}/stat");
+    let mut buffer = [0; proc_stat::LONGEST];
+    let Some(stat) = find_stat(&path, &mut buffer)? else { return Ok(None) };
+    let field = |number| proc_stat::field(stat, number)?.parse::<u64>().ok();
+    let flags = field(9).filter(|_| start.is_none() || field(22) == start);
+    Ok(flags.map(|flags| flags & NOT_EXECUTED == 0))
+}
+
 /// When a process started, in clock ticks since boot; `None` if it is gone.
 pub fn start_time(pid: i32) -> Result<Option<u64>> {
     Ok(read_stat(pid)?.map(|(_, start)| start))
@@ -112,8 +124,14 @@ pub fn start_time(pid: i32) -> Result<Option<u64>> {
 
 fn read_stat(pid: i32) -> Result<Option<(u8, u64)>> {
     let path = format!("/proc/{pid}/stat");
-    match proc_stat::read(&path, &mut [0; proc_stat::LONGEST]) {
-        Ok(stat) => parse_stat(stat).with_context(|| format!("{path}: has no state and start time")).map(Some),
+    let mut buffer = [0; proc_stat::LONGEST];
+    let Some(stat) = find_stat(&path, &mut buffer)? else { return Ok(None) };
+    parse_stat(stat).with_context(|| format!("{path}: has no state and start time")).map(Some)
+}
+
+fn find_stat<'a>(path: &str, buffer: &'a mut [u8; proc_stat::LONGEST]) -> Result<Option<&'a [u8]>> {
+    match proc_stat::read(path, buffer) {
+        Ok(stat) => Ok(Some(stat)),
         // ESRCH: it ended between open and read.
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         // Nothing is told by the absence of a process where there are none.
@@ -136,6 +154,14 @@ mod tests {
     fn the_name_of_a_process_cannot_forge_its_state() {
         let stat = b"7 (a) Z 1 (b) R 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 0 0";
         assert_eq!(parse_stat(stat), Some((b'R', 4711)));
+    }
+
+    #[test]
+    fn a_process_that_was_only_forked_has_executed_nothing() {
+        let own = std::process::id() as i32;
+        assert_eq!(has_executed(own, start_time(own).unwrap()).unwrap(), Some(true));
+        assert_eq!(has_executed(own, Some(1)).unwrap(), None);
+        assert_eq!(has_executed(i32::MAX, None).unwrap(), None);
     }
 
     #[test]

@@ -80,6 +80,17 @@ pub fn kill(pid: libc::pid_t, signal: libc::c_int) -> nix::Result<()> {
     check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
 }
 
+/// Writes a packet to a socket by its number, which need not be open. write(2) is the one call that every usable seccomp
+/// profile allows; what there is to say of an unusable one may get through by another.
+pub fn write_or_send(socket: RawFd, packet: &[u8]) -> nix::Result<()> {
+    // SAFETY: the pointer and the length describe one slice; a number that is not open is EBADF.
+    let written = Errno::result(unsafe { libc::write(socket, packet.as_ptr().cast(), packet.len()) });
+    let Err(errno) = written else { return Ok(()) };
+    // SAFETY: as above.
+    let sent = unsafe { libc::send(socket, packet.as_ptr().cast(), packet.len(), libc::MSG_NOSIGNAL) };
+    Errno::result(sent).map(drop).map_err(|_| errno)
+}
+
 /// Returns whether this process was handed a descriptor of that number (`--preserve-fds`, LISTEN_FDS). Those that it has
 /// opened itself are close-on-exec.
 pub fn is_handed_over(fd: libc::c_int) -> bool {

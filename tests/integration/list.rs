@@ -4,6 +4,7 @@ use nix::unistd::{User, geteuid};
 use serde_json::json;
 
 use crate::container::Container;
+use crate::runtime::only_tare;
 
 #[test]
 fn an_empty_root_lists_nothing() {
@@ -82,4 +83,23 @@ fn a_stopped_container_is_listed_as_such() {
 #[test]
 fn an_unknown_format_is_refused() {
     Container::new().call(&["list", "--format", "xml"]).fails(&["format"]);
+}
+
+/// What a record holds need not be what was ever a path.
+#[test]
+fn a_field_of_any_length_is_shown() {
+    only_tare!("the record is this runtime's own");
+    let c = Container::sleeping();
+    c.create().ok();
+    let file = c.bundle.state_root().join(&c.id).join("state.json");
+    let text = std::fs::read_to_string(&file).expect("read the record");
+    let mut record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let long = format!("/{}", "x".repeat(100_000));
+    record["bundle"] = json!(long);
+    std::fs::write(&file, record.to_string()).expect("write the record");
+    let table = c.call(&["list"]).ok().stdout;
+    let row = table.lines().find(|line| line.starts_with(&c.id)).expect("a row");
+    assert!(row.contains(&format!(" {long}   ")), "{} characters", row.len());
+    assert_eq!(c.call(&["list", "--format", "json"]).ok().json()[0]["bundle"], json!(long));
+    c.delete_force().ok();
 }

@@ -20,6 +20,7 @@ mod delete_force;
 mod docker;
 mod events;
 mod exec;
+mod failures;
 mod faults;
 mod hooks;
 mod hung;

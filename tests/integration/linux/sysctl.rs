@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::bundle::is_rootless;
 use crate::container::Container;
 use crate::linux::namespaces::Holder;
-use crate::runtime::{Outcome, need_root, only_tare};
+use crate::linux::uid_mappings::mapped;
+use crate::runtime::{Outcome, is_tare, need_root, only_tare};
 
 fn with(name: &str, value: &str) -> Container {
     let mut c = Container::new();
@@ -124,4 +125,21 @@ fn those_of_another_containers_namespace_are_set_by_path() {
     c.join_namespace("network", &holder.path("net"));
     c.script("cat /proc/sys/net/ipv4/ip_forward");
     c.run().ok().prints("1\n");
+}
+
+#[test]
+fn they_are_set_without_a_proc_of_the_containers() {
+    let without_proc = |mut c: Container| {
+        c.config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" });
+        let is_elsewhere = |mount: &serde_json::Value| mount["destination"] != "/proc";
+        c.config["mounts"].as_array_mut().expect("mounts").retain(is_elsewhere);
+        c.run()
+    };
+    if !is_rootless() {
+        without_proc(Container::new()).ok();
+    }
+    // The kernel gives a user namespace no procfs where it sees none.
+    let outcome = without_proc(mapped("true"));
+    let told = outcome.exit_code() == 1 && outcome.stderr.contains("linux.sysctl");
+    assert!(outcome.exit_code() == 0 || told || !is_tare(), "{}: {}", outcome.exit_code(), outcome.stderr);
 }
