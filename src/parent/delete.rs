@@ -23,6 +23,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a poststop hook may keep `delete --force` waiting: unlike the others it is part of a removal.
 const HOOK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// When `delete --force` kills all in the cgroup, of a container whose lock another command holds.
+const KILL_ALL_AFTER: Duration = Duration::from_secs(1);
+
 /// Deletes a container; `force` kills it first if it runs.
 pub fn delete(container: &Container, force: bool) -> Result<()> {
     phase("delete: lock");
@@ -71,6 +74,10 @@ fn end_what_the_holder_waits_for(container: &Container, waited: Duration) -> Res
         let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
         // Best effort: the holder may be removing the cgroup.
         let _ = cgroups::reopen(&record.cgroup).and_then(|cgroup| cgroup.thaw_the_killed());
+    }
+    if waited > KILL_ALL_AFTER {
+        // `exec` may wait for its own process, which does not end with init where they share a pid namespace with others.
+        let _ = cgroups::reopen(&record.cgroup).and_then(|cgroup| cgroup.kill());
     }
     Ok(())
 }

@@ -63,6 +63,8 @@ pub fn exec(
     memory_policy::check(spec)?;
     terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
     let cgroup = cgroups::reopen(&record.cgroup)?;
+    // Before the status is asked for, which tells that the number still means init: afterwards it might mean another.
+    let init = pidfd_open(record.init_process_pid);
     match container.status(record)? {
         Status::Created | Status::Running => {}
         Status::Paused if options.ignore_paused => {}
@@ -70,7 +72,7 @@ pub fn exec(
         Status::Stopped => bail!("cannot exec in a stopped container"),
         Status::Creating => bail!("cannot exec in a container that is still being created"),
     }
-    let init = pidfd_open(record.init_process_pid).context("cannot exec in a stopped container")?;
+    let init = init.context("cannot exec in a stopped container")?;
     let namespaces = namespaces::flags(&record.namespaces);
 
     phase("clone");

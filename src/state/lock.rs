@@ -63,18 +63,31 @@ pub enum Attempt {
 impl Container {
     /// Tries to lock the container.
     pub fn try_lock(&self) -> Result<Attempt> {
-        // A lock belongs to an open file: a second open keeps it apart from the descriptor that init may inherit.
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory = match openat(&self.dir, c".", flags, Mode::empty()) {
-            Err(Errno::ENOENT) => return Ok(Attempt::Gone),
-            result => result.with_context(|| format!("open {:?} to lock it", self.path))?,
-        };
+        let Some(directory) = self.open_for_lock()? else { return Ok(Attempt::Gone) };
         match flock(directory.as_fd(), FlockOperation::TryExclusive) {
             Err(Errno::EWOULDBLOCK) => return Ok(Attempt::Busy),
             result => result.with_context(|| format!("lock {:?}", self.path))?,
         }
         let lock = Lock { directory };
         Ok(if self.is_in_place()? { Attempt::Held(lock) } else { Attempt::Gone })
+    }
+
+    /// Whether a command has the lock. Those that only ask are not in each other's way.
+    pub(super) fn is_locked(&self) -> Result<bool> {
+        let Some(directory) = self.open_for_lock()? else { return Ok(false) };
+        match flock(directory.as_fd(), FlockOperation::TryShared) {
+            Err(Errno::EWOULDBLOCK) => Ok(true),
+            result => result.map(|()| false).with_context(|| format!("lock {:?}", self.path)),
+        }
+    }
+
+    /// Opens the directory once more: a lock belongs to an open file, and init may inherit the other descriptor.
+    fn open_for_lock(&self) -> Result<Option<OwnedFd>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match openat(&self.dir, c".", flags, Mode::empty()) {
+            Err(Errno::ENOENT) => Ok(None),
+            result => result.map(Some).with_context(|| format!("open {:?} to lock it", self.path)),
+        }
     }
 
     /// Locks a container whose creation has ended.
@@ -118,7 +131,8 @@ impl Container {
     fn is_being_created(&self) -> Result<bool> {
         // Without a record it is about to be written, or about to go: the next look tells.
         let Some(record) = self.load()? else { return Ok(false) };
-        Ok(record.init_process_pid == 0 || self.gate_position()? == Position::Unfinished)
+        let is_begun = record.init_process_pid == 0 || self.gate_position()? == Position::Unfinished;
+        Ok(is_begun && self.is_locked()?)
     }
 
     /// Whether the path leads to this directory.

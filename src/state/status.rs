@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::gate::Position;
-use super::{Attempt, Container, Lock, Record};
+use super::{Container, Lock, Record};
 use crate::cgroups;
 use crate::error::{Context as _, Result};
 use crate::sys::fd::pidfd_open;
@@ -56,11 +56,6 @@ impl Container {
             0 => Ok(Status::Stopped),
             _ => with_init(record, || self.gate_position(), || Ok(false)),
         }
-    }
-
-    /// Whether another command has the lock.
-    pub(super) fn is_locked(&self) -> Result<bool> {
-        Ok(matches!(self.try_lock()?, Attempt::Busy))
     }
 }
 

@@ -34,6 +34,8 @@ pub enum FlockOperation {
     Exclusive,
     /// Locks, or fails at once with EWOULDBLOCK.
     TryExclusive,
+    /// Locks together with others that do so, or fails at once with EWOULDBLOCK.
+    TryShared,
     /// Gives the lock up, whoever has a copy of the descriptor.
     Unlock,
 }
@@ -43,6 +45,7 @@ pub fn flock(file: BorrowedFd<'_>, operation: FlockOperation) -> nix::Result<()>
     let operation = match operation {
         FlockOperation::Exclusive => libc::LOCK_EX,
         FlockOperation::TryExclusive => libc::LOCK_EX | libc::LOCK_NB,
+        FlockOperation::TryShared => libc::LOCK_SH | libc::LOCK_NB,
         FlockOperation::Unlock => libc::LOCK_UN,
     };
     // SAFETY: no pointers are passed.
