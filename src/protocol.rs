@@ -36,7 +36,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Context as _, Result, anyhow, bail};
-use crate::sys::fd::write_or_send;
+use crate::sys::fd::write_by_any_call;
 use crate::sys::socket;
 
 /// The longest packet; an error's text is cut to fit.
@@ -229,7 +229,7 @@ impl Init {
         };
         let packet = packet(tag, text);
         match fd {
-            None => write_or_send(self.number(), &packet),
+            None => write_by_any_call(self.number(), &packet),
             fd => socket::send(self.socket.as_fd(), &packet, fd),
         }
         .context("tell the parent")
@@ -264,7 +264,7 @@ fn packet(tag: u8, text: &str) -> Vec<u8> {
 
 /// Tells the parent why init gives up, by the number of the descriptor ([`Init::number`]). Nothing can be done if that fails.
 pub fn tell_failure(number: RawFd, reason: &str) {
-    let _ = write_or_send(number, &packet(b'F', reason));
+    let _ = write_by_any_call(number, &packet(b'F', reason));
 }
 
 #[cfg(test)]

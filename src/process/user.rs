@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, fstat, makedev};
-use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, fchown, getresgid, getresuid, setgid, setgroups, setresgid, setresuid, setuid};
 use oci_spec::runtime::Process;
 
 use crate::error::{Context as _, Result};
@@ -45,9 +45,27 @@ pub fn become_user(process: &Process, user_namespace: bool) -> Result<()> {
         result => result.context("process.user.additionalGids: setgroups")?,
     }
     let gid = Gid::from_raw(user.gid());
-    setresgid(gid, gid, gid).with_context(|| format!("process.user.gid: setgid {gid}"))?;
+    set_gid(gid).with_context(|| format!("process.user.gid: setgid {gid}"))?;
     let uid = Uid::from_raw(user.uid());
-    setresuid(uid, uid, uid).with_context(|| format!("process.user.uid: setuid {uid}"))
+    set_uid(uid).with_context(|| format!("process.user.uid: setuid {uid}"))
+}
+
+/// Sets all three group ids. A seccomp profile that was made for a runtime that uses setgid(2) may deny setresgid(2).
+fn set_gid(gid: Gid) -> nix::Result<()> {
+    let Err(errno) = setresgid(gid, gid, gid) else { return Ok(()) };
+    setgid(gid)
+        .and_then(|()| getresgid())
+        .map_err(|_| errno)
+        .and_then(|now| if [now.real, now.effective, now.saved] == [gid; 3] { Ok(()) } else { Err(errno) })
+}
+
+/// Sets all three user ids, as [`set_gid`].
+fn set_uid(uid: Uid) -> nix::Result<()> {
+    let Err(errno) = setresuid(uid, uid, uid) else { return Ok(()) };
+    setuid(uid)
+        .and_then(|()| getresuid())
+        .map_err(|_| errno)
+        .and_then(|now| if [now.real, now.effective, now.saved] == [uid; 3] { Ok(()) } else { Err(errno) })
 }
 
 /// Gives pipes and the like on the standard streams to the user, who may want to open them again by /proc/self/fd (runc

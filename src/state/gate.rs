@@ -17,7 +17,7 @@ use nix::unistd::{UnlinkatFlags, mkfifoat, read, unlinkat, write};
 use super::{Container, Lock};
 use crate::error::{Context as _, Result, anyhow};
 use crate::hooks::Failed;
-use crate::sys::fd::{FlockOperation, flock};
+use crate::sys::fd::{FlockOperation, flock, read_byte_by_any_call, write_by_any_call};
 
 pub(super) const FIFO: &str = "exec.fifo";
 /// The fifo's mode while the container is being created. The bit that has no meaning for a fifo tells it apart.
@@ -148,18 +148,17 @@ impl Gate {
 
     /// Waits until the gate is opened. No allocation, no other system call: a seccomp filter is in force.
     pub fn wait(&self) -> nix::Result<()> {
-        let mut byte = [0];
         loop {
-            match read(&self.0, &mut byte) {
+            match read_byte_by_any_call(self.0.as_fd()) {
                 Err(Errno::EINTR) => continue,
-                result => return result.map(drop),
+                result => return result,
             }
         }
     }
 
     /// Tells whoever opened the gate that the program is executed next.
     pub fn announce(&self) -> nix::Result<()> {
-        write(&self.0, &[ABOUT_TO_EXECUTE]).map(drop)
+        write_by_any_call(self.number(), &[ABOUT_TO_EXECUTE])
     }
 
     /// Tells whoever opened the gate why the program does not run.
@@ -167,7 +166,7 @@ impl Gate {
         let mut message = vec![obstacle as u8];
         message.extend_from_slice(&reason.as_bytes()[..reason.len().min(LONGEST - 1)]);
         // Nobody is left to tell if this fails: the gate's opener is gone.
-        let _ = write(&self.0, &message);
+        let _ = write_by_any_call(self.number(), &message);
     }
 }
 

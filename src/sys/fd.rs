@@ -83,15 +83,34 @@ pub fn kill(pid: libc::pid_t, signal: libc::c_int) -> nix::Result<()> {
     check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
 }
 
-/// Writes a packet to a socket by its number, which need not be open. write(2) is the one call that every usable seccomp
-/// profile allows; what there is to say of an unusable one may get through by another.
-pub fn write_or_send(socket: RawFd, packet: &[u8]) -> nix::Result<()> {
+/// Writes bytes at once to a descriptor by its number, which need not be open. write(2) is the one call that every usable
+/// seccomp profile allows; what there is to say of an unusable one may get through by another.
+pub fn write_by_any_call(fd: RawFd, bytes: &[u8]) -> nix::Result<()> {
     // SAFETY: the pointer and the length describe one slice; a number that is not open is EBADF.
-    let written = Errno::result(unsafe { libc::write(socket, packet.as_ptr().cast(), packet.len()) });
+    let written = Errno::result(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) });
     let Err(errno) = written else { return Ok(()) };
+    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: as above; the call only reads what the one part describes.
+    if unsafe { libc::writev(fd, &raw const part, 1) } >= 0 {
+        return Ok(());
+    }
     // SAFETY: as above.
-    let sent = unsafe { libc::send(socket, packet.as_ptr().cast(), packet.len(), libc::MSG_NOSIGNAL) };
+    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
     Errno::result(sent).map(drop).map_err(|_| errno)
+}
+
+/// Reads one byte, or the end, as [`write_by_any_call`] writes.
+pub fn read_byte_by_any_call(fd: BorrowedFd<'_>) -> nix::Result<()> {
+    let mut byte = [0u8];
+    // SAFETY: the buffer has room for the one byte that is asked for.
+    let read = Errno::result(unsafe { libc::read(fd.as_raw_fd(), byte.as_mut_ptr().cast(), 1) });
+    match read {
+        Ok(_) | Err(Errno::EINTR) => return read.map(drop),
+        Err(_) => {}
+    }
+    let part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    // SAFETY: as above.
+    Errno::result(unsafe { libc::readv(fd.as_raw_fd(), &raw const part, 1) }).map(drop)
 }
 
 /// Returns whether this process was handed a descriptor of that number (`--preserve-fds`, LISTEN_FDS). Those that it has

@@ -62,13 +62,23 @@ fn a_program_that_has_ended_when_its_start_is_looked_at_is_a_success() {
 #[test]
 fn a_failure_behind_a_small_profile_is_told() {
     only_tare!("the reference is killed by its language's runtime");
-    let calls =
-        [("setgroups", "setgroups"), ("setresuid", "setuid"), ("setresgid", "setgid"), ("capset", "capabilities")];
+    let calls = [("setgroups", "setgroups"), ("setuid", "setuid"), ("setgid", "setgid"), ("capset", "capabilities")];
     // An ordinary user's container may be unable to drop groups for other reasons.
     for (call, words) in calls.into_iter().filter(|(call, _)| !is_rootless() || *call != "setgroups") {
         let mut c = Container::new();
         c.config["process"]["noNewPrivileges"] = json!(false);
-        let denied = [call, "flock", "close", "munmap", "rt_sigaction", "rt_sigprocmask", "futex", "madvise"];
+        let denied = [
+            call,
+            "setresuid",
+            "setresgid",
+            "flock",
+            "close",
+            "munmap",
+            "rt_sigaction",
+            "rt_sigprocmask",
+            "futex",
+            "madvise",
+        ];
         with_rule(&mut c, &denied, "SCMP_ACT_ERRNO");
         c.create().fails(&[words]);
         c.assert_nothing_left();
@@ -88,11 +98,24 @@ fn what_cannot_be_written_is_told_by_another_call() {
     }
 }
 
+/// Runtimes become another user by different calls, and profiles allow what one of them uses.
+#[test]
+fn a_profile_that_denies_one_way_of_becoming_the_user_allows_the_other() {
+    only_tare!("the reference knows one way");
+    for denied in [["setresuid", "setresgid"], ["setuid", "setgid"]] {
+        let mut c = Container::sh("id -u; id -g");
+        c.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        c.config["process"]["noNewPrivileges"] = json!(false);
+        with_rule(&mut c, &denied, "SCMP_ACT_ERRNO");
+        c.run().ok().prints("1000\n1000\n");
+    }
+}
+
 /// They are the program's to use, and not needed to start it.
 #[test]
 fn a_profile_that_denies_signal_handling_starts_a_program() {
     for no_new_privileges in [true, false] {
-        for call in ["rt_sigaction", "rt_sigprocmask", "sigaltstack", "flock", "fcntl", "madvise"] {
+        for call in ["rt_sigaction", "rt_sigprocmask", "sigaltstack", "flock", "fcntl", "madvise", "read"] {
             let mut c = Container::new();
             c.args(&["busybox", "echo", "ran"]);
             c.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
