@@ -61,13 +61,13 @@ impl Signals {
 }
 
 /// Stays until init ends; returns its exit status, 128 and the signal's number if a signal ended it.
-pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>, notify: Option<Proxy>) -> Result<i32> {
+pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>, mut notify: Option<Proxy>) -> Result<i32> {
     timing::phase("wait for the container's end");
     let mut relay = master.map(Relay::new).transpose()?;
     loop {
         let own = [init.pidfd.as_fd(), signals.0.as_fd()].map(|fd| Some(PollFd::new(fd, PollFlags::POLLIN)));
         let [master, input, output] = relay.as_ref().map_or([const { None }; 3], Relay::poll_fds);
-        let said = notify.as_ref().map(|notify| PollFd::new(notify.fd(), PollFlags::POLLIN));
+        let said = notify.as_ref().map(Proxy::poll_fd);
         let [pidfd, signal] = own;
         let timeout = relay.as_ref().map_or(PollTimeout::NONE, Relay::timeout);
         let ready = wait([pidfd, signal, master, input, output, said], timeout)?;
@@ -78,11 +78,12 @@ pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>, notify: 
         if let Some(relay) = &mut relay {
             relay.pass_on([master, input, output]);
         }
-        if let Some(notify) = notify.as_ref().filter(|_| said || ended) {
+        if let Some(notify) = notify.as_mut().filter(|_| said) {
             notify.pass_on();
         }
         if ended {
             let status = exit_status(init)?;
+            notify.as_mut().map_or(Ok(()), Proxy::finish)?;
             return relay.map_or(Ok(()), |relay| finish(relay, signals)).map(|()| status);
         }
     }
@@ -108,8 +109,7 @@ fn finish(mut relay: Relay, signals: &Signals) -> Result<()> {
         let signal = PollFd::new(signals.0.as_fd(), PollFlags::POLLIN);
         let [signalled, room] = wait([Some(signal), relay.poll_output()], PollTimeout::NONE)?;
         if signalled && signals.ask_to_end()? {
-            log::warn!("standard output: was not read; the last of the program's output is lost");
-            return Ok(());
+            return Ok(()); // without a word: standard error may be as full
         }
         ready = room;
     }
@@ -132,8 +132,8 @@ fn forward(init: &Process, signals: &Signals, relay: Option<&Relay>) -> Result<(
             Ok(Signal::SIGWINCH) if relay.is_some() => relay.into_iter().for_each(Relay::resize),
             // The container may have ended between the two.
             _ => {
-                log::debug!("signal {signal} is passed on to pid {}", init.pid);
                 let _ = pidfd_send_signal(init.pidfd.as_fd(), signal);
+                log::debug!("signal {signal} was passed on to pid {}", init.pid);
             }
         }
     }

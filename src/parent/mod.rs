@@ -5,6 +5,7 @@ pub mod damaged;
 pub mod delete;
 pub mod exec;
 pub mod foreground;
+pub mod notify_message;
 pub mod notify_socket;
 pub mod relay;
 pub mod sealed_exe;

@@ -4,17 +4,21 @@
 //! ready, together with the id of the process to watch from then on, which it cannot know.
 
 use std::fs::{self, Permissions};
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::pipe;
+use nix::unistd::pipe2;
 use oci_spec::runtime::{Mount, Spec};
 
+use super::notify_message::{self, Message};
 use crate::error::{Context as _, Result};
 use crate::state::Container;
 use crate::sys::socket::send;
@@ -26,22 +30,12 @@ const SOCKET: &str = "notify.sock";
 /// In the container.
 const INSIDE: &str = "/run/notify";
 
-/// What the program may say. Which process is the main one is not among it, nor anything that comes with descriptors.
-const PASSED_ON: &[&str] = &[
-    "READY=",
-    "RELOADING=",
-    "MONOTONIC_USEC=",
-    "STOPPING=",
-    "STATUS=",
-    "ERRNO=",
-    "BUSERROR=",
-    "EXIT_STATUS=",
-    "WATCHDOG=",
-    "EXTEND_TIMEOUT_USEC=",
-];
-
-/// How long the supervisor may take to say that it has read everything, in seconds: runc's time.
-const PATIENCE: u16 = 30;
+/// How long the supervisor may take to read what it is told when that is waited for: runc's time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The same once the container has ended.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+/// How many messages are passed on at a time: a program that never stops keeps nothing else from being noticed.
+const AT_A_TIME: usize = 16;
 
 /// Gives the program a way to the socket, if the runtime has one. True if it has.
 pub fn configure(spec: &mut Spec, container: &Path) -> Result<bool> {
@@ -71,12 +65,18 @@ fn host_socket() -> Option<String> {
     std::env::var(VARIABLE).ok().filter(|path| path.starts_with(['/', '@']))
 }
 
-/// Both sides of the conversation, and who stands in between.
+/// Both sides of the conversation, and what is on its way. A supervisor that does not read stops the program's messages,
+/// and nothing else.
 #[derive(Debug)]
 pub struct Proxy {
     program: UnixDatagram,
     supervisor: UnixDatagram,
     main_pid: u32,
+    /// What the supervisor has no room for yet, and whether it says that the program is ready.
+    waiting: Option<(String, bool)>,
+    /// The supervisor has been told.
+    is_ready: bool,
+    has_warned: bool,
 }
 
 impl Proxy {
@@ -96,75 +96,134 @@ impl Proxy {
             }
         };
         let program = listen(container).with_context(|| format!("{VARIABLE}: make the container's socket"))?;
-        Ok(Some(Self { program, supervisor, main_pid }))
+        Ok(Some(Self { program, supervisor, main_pid, waiting: None, is_ready: false, has_warned: false }))
     }
 
-    /// Where the program's messages come in.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
+    /// Returns what is waited for: the program's next message, or room for the last one.
+    pub fn poll_fd(&self) -> PollFd<'_> {
+        match self.waiting {
+            None => PollFd::new(self.program.as_fd(), PollFlags::POLLIN),
+            Some(_) => PollFd::new(self.supervisor.as_fd(), PollFlags::POLLOUT),
+        }
     }
 
-    /// Passes on what the program has said; true if it is ready. A supervisor that does not listen is no reason to fail.
-    pub fn pass_on(&self) -> bool {
-        let mut buffer = [0; 4096];
-        let mut ready = false;
-        // A descriptor that comes with a message is closed by the kernel: that is what a barrier waits for.
-        while let Ok(length) = self.program.recv(&mut buffer) {
-            let said = String::from_utf8_lossy(&buffer[..length]);
-            let Some(message) = rewrite(&said, self.main_pid) else { continue };
-            ready |= said.lines().any(is_ready);
-            if let Err(error) = self.supervisor.send(message.as_bytes()) {
-                log::warn!("{VARIABLE}: pass {message:?} on: {error}");
+    /// Passes on some of what the program has said, as far as the supervisor has room for it. False: there may be more.
+    pub fn pass_on(&mut self) -> bool {
+        let mut buffer = [0; notify_message::LONGEST + 1];
+        for _ in 0..AT_A_TIME {
+            if !self.send() {
+                return false;
+            }
+            // A descriptor that comes with a message is closed by the kernel: that is what a barrier waits for.
+            let Ok(length) = self.program.recv(&mut buffer) else { return true };
+            if let Some(message) = Message::parse(&buffer[..length]) {
+                self.waiting = Some((message.compose(self.main_pid), message.is_ready()));
             }
         }
-        ready
+        self.send();
+        false
+    }
+
+    /// False: the supervisor has no room. One that does not listen is no reason to fail.
+    fn send(&mut self) -> bool {
+        let Some((message, says_ready)) = &self.waiting else { return true };
+        match self.supervisor.send(message.as_bytes()) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+            Err(error) if !self.has_warned => {
+                self.has_warned = true; // the program could fill the log
+                log::warn!("{VARIABLE}: pass a message on: {error}");
+            }
+            _ => {}
+        }
+        self.is_ready |= *says_ready;
+        self.waiting = None;
+        true
+    }
+
+    /// Passes on what the program said before it ended.
+    pub fn finish(&mut self) -> Result<()> {
+        let deadline = Instant::now() + LAST_PATIENCE;
+        while !self.pass_on() {
+            let is_over = match self.waiting {
+                Some(_) => !wait(&mut [self.poll_fd()], Some(deadline))?,
+                None => Instant::now() >= deadline,
+            };
+            if is_over {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Stays until the program is ready, or the container has ended, and the supervisor knows of it: it would ignore a
     /// message of a process that is gone.
-    pub fn stay_until_ready(&self, init: &OwnedFd) -> Result<()> {
+    pub fn stay_until_ready(mut self, init: &OwnedFd) -> Result<()> {
+        // From when on the program's readiness waits for the supervisor.
+        let mut deadline = None;
         loop {
-            let mut fds = [PollFd::new(init.as_fd(), PollFlags::POLLIN), PollFd::new(self.fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, PollTimeout::NONE) {
-                Err(nix::errno::Errno::EINTR) => continue,
-                result => result.context("poll")?,
-            };
-            let ended = fds[0].any().unwrap_or(false);
-            if self.pass_on() {
+            self.pass_on();
+            if self.is_ready {
                 return self.wait_for_supervisor();
             }
-            if ended {
+            if deadline.is_none() && self.waiting.as_ref().is_some_and(|(_, says_ready)| *says_ready) {
+                deadline = Some(Instant::now() + PATIENCE);
+            }
+            let mut fds = [self.poll_fd(), PollFd::new(init.as_fd(), PollFlags::POLLIN)];
+            if !wait(&mut fds, deadline)? {
+                self.warn_of_silence();
                 return Ok(());
+            }
+            if fds[1].any().unwrap_or(false) {
+                self.finish()?;
+                return if self.is_ready { self.wait_for_supervisor() } else { Ok(()) };
             }
         }
     }
 
     /// sd_notify_barrier(3): whoever has read the message closes the descriptor in it.
     fn wait_for_supervisor(&self) -> Result<()> {
-        let (read, write) = pipe().context("pipe")?;
-        send(self.supervisor.as_fd(), b"BARRIER=1", Some(write.as_fd()))
-            .with_context(|| format!("{VARIABLE}: send"))?;
+        let deadline = Instant::now() + PATIENCE;
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
+        loop {
+            match send(self.supervisor.as_fd(), b"BARRIER=1", Some(write.as_fd())) {
+                Err(Errno::EAGAIN) => {}
+                Err(errno) => {
+                    log::warn!("{VARIABLE}: send a barrier: {}", errno.desc());
+                    return Ok(());
+                }
+                Ok(()) => break,
+            }
+            let mut room = [PollFd::new(self.supervisor.as_fd(), PollFlags::POLLOUT)];
+            if !wait(&mut room, Some(deadline))? {
+                self.warn_of_silence();
+                return Ok(());
+            }
+        }
         drop(write);
         let mut closed = [PollFd::new(read.as_fd(), PollFlags::empty())];
-        if poll(&mut closed, PollTimeout::from(PATIENCE * 1000)).context("poll")? == 0 {
-            log::warn!("{VARIABLE}: the supervisor did not answer in {PATIENCE} s");
+        while !closed[0].any().unwrap_or(false) {
+            if !wait(&mut closed, Some(deadline))? {
+                self.warn_of_silence();
+                break;
+            }
         }
         Ok(())
     }
-}
 
-/// A message as the supervisor is to get it; none if nothing of it is for the supervisor.
-fn rewrite(message: &str, main_pid: u32) -> Option<String> {
-    let lines = message.lines().filter(|line| PASSED_ON.iter().any(|start| line.starts_with(start)));
-    let mut rewritten: String = lines.map(|line| format!("{line}\n")).collect();
-    if message.lines().any(is_ready) {
-        rewritten.push_str(&format!("MAINPID={main_pid}\n"));
+    fn warn_of_silence(&self) {
+        log::warn!("{VARIABLE}: the supervisor did not answer in {} s", PATIENCE.as_secs());
     }
-    Some(rewritten).filter(|message| !message.is_empty())
 }
 
-fn is_ready(line: &str) -> bool {
-    line == "READY=1"
+/// Waits for one of these descriptors, or an interruption. False: the deadline came first.
+fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> Result<bool> {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()).as_millis() + 1);
+    let timeout = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+    match poll(fds, timeout) {
+        Err(Errno::EINTR) => Ok(true),
+        Ok(0) => Ok(deadline.is_none_or(|deadline| Instant::now() < deadline)),
+        result => result.map(|_| true).context("poll"),
+    }
 }
 
 fn connect(host: &str) -> io::Result<UnixDatagram> {
@@ -174,6 +233,7 @@ fn connect(host: &str) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
+    socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
@@ -187,20 +247,4 @@ fn listen(container: &Container) -> Result<UnixDatagram> {
     // Whoever the program is in its user namespace, it may speak.
     fs::set_permissions(&path, Permissions::from_mode(0o777))?;
     Ok(socket)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn readiness_comes_with_the_process_to_watch_and_no_other_does() {
-        assert_eq!(rewrite("MAINPID=1\nREADY=1\nSTATUS=up", 42).unwrap(), "READY=1\nSTATUS=up\nMAINPID=42\n");
-        assert_eq!(rewrite("STATUS=soon", 42).unwrap(), "STATUS=soon\n");
-        for nothing in ["", "MAINPID=1", "BARRIER=1", "FDSTORE=1\nFDNAME=x", "MAINPIDFDID=7\nMAINPIDFD=1"] {
-            assert_eq!(rewrite(nothing, 42), None, "{nothing:?}");
-        }
-        // What only looks like it, in the middle of a status.
-        assert_eq!(rewrite("STATUS=READY=1", 42).unwrap(), "STATUS=READY=1\n");
-    }
 }

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev};
 use nix::unistd::{isatty, read, write};
@@ -99,6 +99,10 @@ fn open_again(standard: BorrowedFd<'_>, found: &FileStat, way: Way) -> nix::Resu
         return Err(Errno::ENXIO); // /dev/ptmx, whose every opening is a terminal of its own
     }
     let access = if way == Way::In { OFlag::O_RDONLY } else { OFlag::O_WRONLY };
+    let granted = OFlag::from_bits_truncate(fcntl(standard, FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE;
+    if granted != access && granted != OFlag::O_RDWR {
+        return Err(Errno::EBADF);
+    }
     let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let fd = open(format!("/proc/self/fd/{}", standard.as_raw_fd()).as_str(), flags, Mode::empty())?;
     let again = fstat(&fd)?;
@@ -120,7 +124,6 @@ fn repeat(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::fcntl::{FcntlArg, fcntl};
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
     use nix::unistd::pipe;
 

@@ -1,5 +1,6 @@
 //! NOTIFY_SOCKET: who supervises the runtime hears of the container's program.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
@@ -25,8 +26,11 @@ fn spawn(c: &Container, mut command: Command) -> Running {
 /// Speaks as the program does, by the socket that the container has.
 fn say(c: &Container, message: &str) {
     let socket = UnixDatagram::unbound().expect("a socket");
+    socket.set_write_timeout(Some(LIMIT)).expect("a timeout");
     let path = format!("/proc/{}/root/run/notify/notify.sock", c.pid());
-    socket.send_to(message.as_bytes(), path).expect("send");
+    while let Err(error) = socket.send_to(message.as_bytes(), &path) {
+        assert!(error.kind() == ErrorKind::Interrupted, "send: {error}");
+    }
 }
 
 /// All messages until one that holds `last`. A descriptor that comes along is closed.
@@ -34,7 +38,11 @@ fn hear(supervisor: &UnixDatagram, last: &str) -> String {
     let mut heard = String::new();
     let mut buffer = [0; 4096];
     while !heard.contains(last) {
-        let length = supervisor.recv(&mut buffer).unwrap_or_else(|error| panic!("{error}; so far: {heard:?}"));
+        let length = match supervisor.recv(&mut buffer) {
+            // A wait with a timeout is not begun again.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            result => result.unwrap_or_else(|error| panic!("{error}; so far: {heard:?}")),
+        };
         heard.push_str(&String::from_utf8_lossy(&buffer[..length]));
         heard.push('\n');
     }
@@ -149,6 +157,79 @@ fn the_root_of_a_user_namespace_reaches_its_socket() {
     read_barrier(&supervisor);
     let outcome = run.wait().ok();
     assert_eq!(c.wait_for_output(&outcome, "\n"), "777 socket\n");
+}
+
+/// No message of the container's names a main process or keeps a descriptor, however its receiver ends a line.
+#[test]
+fn no_byte_of_the_program_makes_a_line_that_it_may_not_say() {
+    only_tare!("the reference takes a carriage return for text");
+    let (c, supervisor) = supervised("sleep 1000");
+    c.save();
+    let run = spawn(&c, c.bundle_command("run", &[]));
+    wait_until_running(&c);
+    let ends = ["\r", "\r\n", "\n\r", "\n", "\0", "\u{b}", "\u{c}", "\u{1c}", "\u{1e}", "\u{85}", "\u{2028}"];
+    let firsts = ["STATUS=x", "WATCHDOG=1", "ERRNO=5"];
+    for (count, (end, first)) in ends.iter().flat_map(|end| firsts.map(|first| (end, first))).enumerate() {
+        say(&c, &format!("{first}{end}MAINPID=1{end}FDSTORE=1{end}"));
+        let last = format!("STATUS=after {count}");
+        say(&c, &last);
+        let heard = hear(&supervisor, &last);
+        assert!(!heard.contains("MAINPID") && !heard.contains("FDSTORE"), "{first} {end:?}: {heard:?}");
+        let is_other = |letter: char| letter != '\n' && letter.is_control();
+        assert!(!heard.contains(is_other), "{first} {end:?}: {heard:?}");
+        if matches!(*end, "\r" | "\n" | "\r\n") {
+            assert!(heard.starts_with(&format!("{first}\n")), "{first} {end:?}: {heard:?}");
+        }
+    }
+    c.kill("KILL").ok();
+    run.wait().code(137);
+}
+
+/// Says as much as there is room for on the way to a supervisor that does not read. Returns how much that is.
+fn fill(c: &Container) -> usize {
+    let socket = UnixDatagram::unbound().expect("a socket");
+    socket.connect(format!("/proc/{}/root/run/notify/notify.sock", c.pid())).expect("connect");
+    socket.set_nonblocking(true).expect("a socket that does not block");
+    let (mut said, mut full) = (0, 0);
+    // Full several times in a row: the runtime passes on what it can meanwhile.
+    while full < 20 {
+        match socket.send(format!("STATUS={said}").as_bytes()) {
+            Ok(_) => (said, full) = (said + 1, 0),
+            Err(_) => {
+                full += 1;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+    said
+}
+
+#[test]
+fn a_supervisor_that_does_not_read_keeps_nothing_else_from_being_noticed() {
+    only_tare!("the reference waits for it");
+    let (c, supervisor) = supervised("trap 'exit 7' TERM; while :; do usleep 5000; done");
+    c.save();
+    let run = spawn(&c, c.bundle_command("run", &[]));
+    wait_until_running(&c);
+    let said = fill(&c);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(run.child.id()).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("kill");
+    run.wait().code(7);
+    c.assert_nothing_left();
+    drop(supervisor);
+
+    // Once it reads, it gets all of them.
+    let (c, supervisor) = supervised("sleep 1000");
+    c.save();
+    let run = spawn(&c, c.bundle_command("run", &["--detach"]));
+    wait_until_running(&c);
+    let said = said.min(fill(&c));
+    let heard = hear(&supervisor, &format!("STATUS={}\n", said - 1));
+    let expected: String = (0..said).map(|number| format!("STATUS={number}\n\n")).collect();
+    assert_eq!(heard, expected);
+    fill(&c);
+    c.kill("KILL").ok();
+    run.wait().ok();
 }
 
 #[test]
