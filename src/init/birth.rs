@@ -17,7 +17,7 @@ use crate::process::{no_new_privileges, rlimits, scheduler, terminal};
 use crate::protocol::{ToInit, ToParent};
 use crate::sys::clone::{SIBLING, fork_sibling};
 use crate::sys::fd::kill;
-use crate::sys::process::exit;
+use crate::sys::process::{exit, forget_environment};
 use crate::timing::phase;
 
 /// How often the parent makes room for one more process: those of the container may take it first.
@@ -93,6 +93,8 @@ impl Launch<'_> {
         }
         phase("birth");
         rlimits::lift_processes(self.process)?;
+        // The caller's, which is not the container's to read.
+        forget_environment();
         if let Some(pid) = self.fork()? {
             if self.channel.send(&ToParent::Born(pid)).is_err() {
                 // Nobody would know of it. The parent is the one to reap it, so the id cannot mean another.

@@ -181,6 +181,13 @@ impl Namespaces {
         self.born_confined
     }
 
+    /// Is init seen by others from its first instruction on, before it is confined? Linux before 6.17 has it so in a pid
+    /// namespace that is joined.
+    pub fn seen_at_once(&self) -> bool {
+        let joins_pid = self.joined.iter().any(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWPID);
+        joins_pid && !self.born_confined
+    }
+
     /// The pid namespace that the container's procfs shows, where init is not in it.
     pub fn shown_pids(&self) -> Option<BorrowedFd<'_>> {
         let joined = self.joined.iter().find(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWPID);

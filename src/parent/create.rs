@@ -160,6 +160,10 @@ pub fn create(options: &Options) -> Result<Created> {
         };
         init.run()
     };
+    if namespaces.seen_at_once() {
+        // Nothing that runs from the clone is seen while a descriptor of it is open.
+        sealed_exe::let_go();
+    }
     let init = if namespaces.by_way() {
         let enter = || {
             oom_score_adj::bequeath(process)?;

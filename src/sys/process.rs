@@ -178,6 +178,23 @@ pub fn set_domain_name(name: &str) -> nix::Result<()> {
     check(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }.into()).map(drop)
 }
 
+/// Overwrites this process's environment with zeroes, for a copy of it that others may read (/proc/<pid>/environ, mem).
+///
+/// The caller must have one thread.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        static environ: *const *mut libc::c_char;
+    }
+    // SAFETY: the C library's array of writable C strings ends in null, and no other thread uses it (documented).
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            std::ptr::write_bytes(*entry, 0, libc::strlen(*entry));
+            entry = entry.add(1);
+        }
+    }
+}
+
 /// Replaces this program by the one behind a descriptor (execveat(2) with AT_EMPTY_PATH).
 pub fn execute(program: BorrowedFd<'_>, args: &[&CStr], env: &[&CStr]) -> Errno {
     let args: Vec<_> = args.iter().map(|arg| arg.as_ptr()).chain([std::ptr::null()]).collect();

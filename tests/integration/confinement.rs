@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::container::Container;
 use crate::runtime::{Outcome, need_root, only_tare, skip};
-use crate::tracer::{self, Traced, shares_pids};
+use crate::tracer::{self, SECRET, Traced, shares_pids};
 
 const RUNC: &str = "runc makes the process in the pid namespace, and confines it there";
 
@@ -46,6 +46,8 @@ fn assert_holds_nothing_of_the_host(pid: i32, init: i32) {
     };
     assert_eq!(place(pid, "root"), place(init, "root"), "root");
     assert_eq!(place(pid, "cwd"), place(init, "cwd"), "cwd");
+    let environment = fs::read(format!("/proc/{pid}/environ")).expect("the environment");
+    assert!(!String::from_utf8_lossy(&environment).contains(SECRET), "the caller's environment");
     let cgroup = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroups");
     assert_eq!(cgroup(pid), cgroup(init));
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").flatten() {

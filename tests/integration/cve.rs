@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::container::Container;
 use crate::linux::uid_mappings::{call_as_ordinary_user, mapped, of_an_ordinary_user};
-use crate::runtime::{copy_program, is_tare, need_root, only_tare, runtime};
+use crate::runtime::{copy_program, is_tare, need_root, only_tare, runtime, skip};
+use crate::tracer;
 
 /// A process in the container keeps the runtime's own file by /proc/<pid>/exe, and writes to it once it runs no more.
 #[test]
@@ -60,6 +61,61 @@ fn cannot_be_written_by_what_runs_from_it(launcher: &[&str]) {
         assert!(matches!(errno, Some(nix::libc::EROFS | nix::libc::EPERM)), "{name:?}: {errno:?}");
         let cut = File::options().write(true).truncate(true).open(&path);
         assert!(cut.is_err(), "the runtime's file was cut by {name:?}");
+    }
+}
+
+/// What a process with a user and a mount namespace of its own can do to the mount that a file is of, which it has open as
+/// its standard input: the error numbers of mount_setattr(2) without MOUNT_ATTR_RDONLY, of open_tree(2) with
+/// OPEN_TREE_CLONE, and of faccessat2(2) with W_OK: to open it is ETXTBSY as long as it is executed.
+const ATTACK: &str = r#"
+    my $attributes = pack("Q4", 0, 1, 0, 0);
+    my $changed = syscall(442, 0, my $empty = "", 0x1000, $attributes, 32) < 0 ? $! + 0 : 0;
+    my $cloned = syscall(428, 0, $empty, 0x1001) < 0 ? $! + 0 : 0;
+    my $written = syscall(439, -100, my $path = "/proc/self/fd/0", 2, 0) < 0 ? $! + 0 : 0;
+    print "$changed $cloned $written";
+"#;
+
+/// Attacks the file that a process runs from, as a process of the container that may trace it could.
+fn attack(pid: i32) -> Option<String> {
+    let exe = File::open(format!("/proc/{pid}/exe")).expect("what it runs from");
+    let output = Command::new("unshare").args(["--map-root-user", "--mount", "perl", "-e", ATTACK]).stdin(exe).output();
+    let output = output.ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// While a descriptor of a detached mount is open, any process with a user namespace of its own may change the mount's
+/// attributes by any file of it: nothing that the container sees may run from it then.
+#[test]
+fn cve_2019_5736_the_runtimes_mount_cannot_be_made_writable_when_it_is_seen() {
+    need_root!("an ordinary user may not look at a process that hides");
+    only_tare!("runc 1.1 runs from a copy in memory");
+    let pod = Container::sleeping();
+    pod.launch();
+    let init = pod.pid();
+    let mut member = Container::sleeping();
+    member.join_namespace("pid", &format!("/proc/{init}/ns/pid"));
+    member.save();
+    let bundle = member.bundle.path().display().to_string();
+    let exec = ["exec", &pod.id, "true"];
+    let create = ["create", "--bundle", &bundle, &member.id];
+    let mut found = Vec::new();
+    for (c, args) in [(&pod, &exec[..]), (&member, &create[..])] {
+        let traced = tracer::run(c, args, |pid| {
+            let is_seen = tracer::shares_pids(pid, init);
+            if is_seen {
+                found.push(attack(pid));
+            }
+            is_seen
+        });
+        let Some(traced) = traced else { skip!("ptrace is not permitted here") };
+        assert_eq!(traced.code, 0, "{}", traced.stderr);
+    }
+    found.push(attack(member.pid()));
+    for errors in found {
+        let Some(errors) = errors else { skip!("no unshare, no perl, or no user namespaces") };
+        let errors: Vec<i32> = errors.split(' ').map(|errno| errno.parse().expect("a number")).collect();
+        // The mount is in no namespace, and read-only (EROFS).
+        assert!(errors[0] != 0 && errors[1] != 0 && errors[2] == 30, "{errors:?}");
     }
 }
 

@@ -19,6 +19,9 @@ use crate::runtime::{LIMIT, read_text, runtime};
 /// PTRACE_EVENT_STOP of ptrace(2): the first stop of a new process.
 const EVENT_STOP: i32 = 128;
 
+/// In the environment of the traced command.
+pub const SECRET: &str = "TARE_TEST_SECRET";
+
 /// What a traced command left.
 pub struct Traced {
     pub code: i32,
@@ -33,7 +36,7 @@ pub fn run(c: &Container, args: &[&str], look: impl FnMut(i32) -> bool) -> Optio
     // The shell waits until it is traced.
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "read go && exec \"$@\" </dev/null", "sh"]).arg(runtime()).args(c.global_args()).args(args);
-    command.stdin(Stdio::piped());
+    command.stdin(Stdio::piped()).env(SECRET, SECRET);
     command.stdout(File::create(&stdout).expect("create")).stderr(File::create(&stderr).expect("create"));
     let mut shell = command.spawn().expect("start a shell");
     let pid = Pid::from_raw(i32::try_from(shell.id()).expect("a pid"));
@@ -50,14 +53,15 @@ pub fn run(c: &Container, args: &[&str], look: impl FnMut(i32) -> bool) -> Optio
     Some(Traced { code, stdout: read_text(&stdout), stderr: read_text(&stderr) })
 }
 
-/// Follows the processes until the first of them ends; returns its exit code.
+/// Follows the processes until the first of them ends; returns its exit code. The maker of a process stands still while the
+/// new one is looked at.
 fn follow(first: Pid, mut look: impl FnMut(i32) -> bool) -> i32 {
     let end = Instant::now() + LIMIT;
-    let mut traced = vec![(first, true)];
+    let mut traced = vec![first];
     loop {
         let mut is_idle = true;
         for index in 0..traced.len() {
-            let (pid, is_known) = traced[index];
+            let pid = traced[index];
             let status = match waitpid(pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => continue,
                 status => status.unwrap_or_else(|errno| panic!("wait for {pid}: {errno}")),
@@ -66,17 +70,10 @@ fn follow(first: Pid, mut look: impl FnMut(i32) -> bool) -> i32 {
             match status {
                 WaitStatus::Exited(_, code) if pid == first => return code,
                 WaitStatus::Signaled(_, signal, _) if pid == first => return 128 + signal as i32,
-                WaitStatus::PtraceEvent(_, _, EVENT_STOP) if !is_known => {
-                    traced[index].1 = true;
-                    let is_done = look(pid.as_raw());
-                    // It may have been killed meanwhile.
-                    let _ = if is_done { ptrace::detach(pid, None) } else { ptrace::cont(pid, None) };
-                }
                 WaitStatus::PtraceEvent(_, _, event) => {
-                    if event != EVENT_STOP {
-                        let new = ptrace::getevent(pid).map(|new| i32::try_from(new).expect("a pid"));
-                        traced.extend(new.map(|new| (Pid::from_raw(new), false)));
-                    }
+                    let new = if event == EVENT_STOP { None } else { ptrace::getevent(pid).ok() };
+                    traced.extend(new.and_then(|new| look_at_new(new, &mut look)));
+                    // It may have been killed meanwhile.
                     let _ = ptrace::cont(pid, None);
                 }
                 WaitStatus::Stopped(_, signal) => {
@@ -90,6 +87,18 @@ fn follow(first: Pid, mut look: impl FnMut(i32) -> bool) -> i32 {
             sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// Returns the new process if it is to be followed.
+fn look_at_new(pid: i64, look: &mut impl FnMut(i32) -> bool) -> Option<Pid> {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    match waitpid(pid, Some(WaitPidFlag::__WALL)) {
+        Ok(WaitStatus::PtraceEvent(_, _, EVENT_STOP)) => {}
+        _ => return None, // killed meanwhile
+    }
+    let is_done = look(pid.as_raw());
+    let _ = if is_done { ptrace::detach(pid, None) } else { ptrace::cont(pid, None) };
+    (!is_done).then_some(pid)
 }
 
 /// Returns whether a process is in the pid namespace of another one.
