@@ -22,7 +22,7 @@ use crate::init::birth::Birth;
 use crate::init::create::Init;
 use crate::init::program::Launch;
 use crate::linux::namespaces::{self, Namespaces, is_new};
-use crate::linux::seccomp::{self, Filter};
+use crate::linux::seccomp::{self, Cache, Filter};
 use crate::linux::{intel_rdt, net_devices, sysctl, uid_mappings};
 use crate::mounts::sources;
 use crate::process::listen_fds::Passed;
@@ -260,7 +260,8 @@ fn adopt(
 /// The compiled seccomp profile of a configuration.
 fn prepare_filter(spec: &Spec, root: &Root) -> Result<Option<Filter>> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
-    seccomp::prepare(profile, Some(&root.path().join(".cache/seccomp"))).map(Some).context("linux.seccomp")
+    let cache = Cache::open(&root.make()?).inspect_err(|why| log::debug!("no seccomp cache: {}", one_line(why))).ok();
+    seccomp::prepare(profile, cache.as_ref()).map(Some).context("linux.seccomp")
 }
 
 /// Without the property there are no limits, but the devices are denied all the same.

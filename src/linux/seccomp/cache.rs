@@ -11,14 +11,18 @@
 //! | 4 | length of the key |
 //! | rest | the key, the program |
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use libseccomp::{ScmpArch, ScmpVersion};
-use nix::unistd::Uid;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
+use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::Program;
@@ -28,8 +32,50 @@ use crate::sys::seccomp::{INSTRUCTION, append_kernel_build};
 const MAGIC: &[u8; 8] = b"tareBPF1";
 const HEADER: usize = MAGIC.len() + size_of::<u64>() + size_of::<u32>();
 
+/// Below the state root.
+const PLACE: &str = ".cache/seccomp";
+
 /// A node has a handful of profiles.
 const MAX_ENTRIES: usize = 64;
+
+/// The directory of the entries. It is the caller's alone: root's cache below the state root of a user could otherwise
+/// be any directory of the machine.
+#[derive(Debug)]
+pub struct Cache(OwnedFd);
+
+impl Cache {
+    /// Opens the cache below a state root, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// A part of its path is a symlink, or another user owns it or can write to it. The caller goes on without it.
+    pub fn open(root: &OwnedFd) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH);
+        // In one step where it is there (Linux 5.6): a directory above it that somebody else has replaced can only lead to
+        // another one that is the caller's, which nobody else can move.
+        if let Ok(found) = openat2(root, PLACE, how) {
+            return Self::checked(found, PLACE).map(Self);
+        }
+        let mut dir = root.try_clone().context("dup")?;
+        for name in PLACE.split('/') {
+            match mkdirat(&dir, name, Mode::S_IRWXU) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno).with_context(|| format!("mkdir {name}")),
+            }
+            let found = openat(&dir, name, flags, Mode::empty()).with_context(|| format!("open {name}"))?;
+            dir = Self::checked(found, name)?;
+        }
+        Ok(Self(dir))
+    }
+
+    fn checked(dir: OwnedFd, name: &str) -> Result<OwnedFd> {
+        let stat = fstat(&dir).with_context(|| format!("stat {name}"))?;
+        if stat.st_uid != Uid::effective().as_raw() || stat.st_mode & 0o022 != 0 {
+            bail!("{name}: owner {} and mode {:o} are not ours alone", stat.st_uid, stat.st_mode & 0o7777);
+        }
+        Ok(dir)
+    }
+}
 
 /// Everything that the compiled program depends on: this version of the compiler (tare and libseccomp), the kernel
 /// (libseccomp asks it which actions it has), the architecture and the profile's rules, in their order. The flags and
@@ -82,17 +128,18 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-fn entry(dir: &Path, key: &[u8]) -> PathBuf {
-    dir.join(format!("{:016x}", hash(key)))
+fn entry(key: &[u8]) -> String {
+    format!("{:016x}", hash(key))
 }
 
 /// The program compiled for this key, if a sound entry has it.
 ///
 /// # Errors
 /// The reason why there is none: no entry, another key's, one that is not ours alone, a damaged one.
-pub(super) fn load(dir: &Path, key: &[u8]) -> Result<Program> {
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(entry(dir, key)).context("open")?;
+pub(super) fn load(cache: &Cache, key: &[u8]) -> Result<Program> {
+    // Neither a symlink is followed nor a fifo waited for.
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(&cache.0, entry(key).as_str(), flags, Mode::empty()).context("open")?);
     let metadata = file.metadata().context("fstat")?;
     if !metadata.is_file() || metadata.uid() != Uid::effective().as_raw() || metadata.mode() & 0o022 != 0 {
         bail!("owner {} and mode {:o} are not ours alone", metadata.uid(), metadata.mode());
@@ -123,42 +170,58 @@ fn header(key: &[u8], program: &[u8]) -> [u8; HEADER] {
 ///
 /// # Errors
 /// The call that failed. The filter is there all the same: the caller goes on without the cache.
-pub(super) fn store(dir: &Path, key: &[u8], program: &[u8]) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("mkdir {}", dir.display()))?;
-    let path = entry(dir, key);
-    let new = path.with_extension(std::process::id().to_string());
-    let written = write(&new, &[&header(key, program), key, program])
-        .with_context(|| format!("write {}", new.display()))
-        .and_then(|()| fs::rename(&new, &path).with_context(|| format!("rename {}", new.display())));
+pub(super) fn store(cache: &Cache, key: &[u8], program: &[u8]) -> Result<()> {
+    let entry = entry(key);
+    let new = format!("{entry}.{}", std::process::id());
+    let written =
+        write(cache, &new, &[&header(key, program), key, program]).with_context(|| format!("write {new}")).and_then(
+            |()| renameat(&cache.0, new.as_str(), &cache.0, entry.as_str()).with_context(|| format!("rename {new}")),
+        );
     if written.is_err() {
-        let _ = fs::remove_file(&new); // it may not be there; what counts is the error above
+        let _ = remove(cache, &new); // it may not be there; what counts is the error above
     }
     written?;
-    prune(dir).with_context(|| format!("prune {}", dir.display()))
+    prune(cache).context("prune the cache")
 }
 
-fn write(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file: File =
-        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
+fn write(cache: &Cache, name: &str, parts: &[&[u8]]) -> std::io::Result<()> {
+    let _ = remove(cache, name); // of a process with the same id that was killed while it wrote
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(&cache.0, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
     file.write_all(&parts.concat())
 }
 
+fn remove(cache: &Cache, name: &str) -> nix::Result<()> {
+    unlinkat(&cache.0, name, UnlinkatFlags::NoRemoveDir)
+}
+
 /// Also the way out for files that a runtime killed while writing left behind.
-fn prune(dir: &Path) -> std::io::Result<()> {
+fn prune(cache: &Cache) -> nix::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut entries = Vec::with_capacity(MAX_ENTRIES + 1);
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        entries.push((entry.metadata()?.modified()?, entry.path()));
+    for entry in Dir::openat(cache.0.as_fd(), ".", flags, Mode::empty())?.iter() {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        match fstatat(&cache.0, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // Directories are none of ours.
+            Ok(stat) if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR => {}
+            Ok(stat) => entries.push((stat.st_mtime, stat.st_mtime_nsec, name)),
+            Err(Errno::ENOENT) => {} // pruned by another runtime
+            Err(errno) => return Err(errno),
+        }
     }
     entries.sort();
     let surplus = entries.len().saturating_sub(MAX_ENTRIES);
-    entries[..surplus].iter().try_for_each(|(_, path)| fs::remove_file(path))
+    entries[..surplus].iter().try_for_each(|(_, _, name)| match remove(cache, name) {
+        Err(Errno::ENOENT) => Ok(()),
+        result => result,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::{Path, PathBuf};
 
     use serde_json::json;
 
@@ -171,11 +234,24 @@ mod tests {
         fn new(test: &str) -> Self {
             let dir = std::env::temp_dir().join(format!("tare-seccomp-{test}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&dir);
+            fs::create_dir(&dir).unwrap();
             Dir(dir)
         }
 
+        fn root(&self) -> OwnedFd {
+            File::open(&self.0).unwrap().into()
+        }
+
+        fn cache(&self) -> Cache {
+            Cache::open(&self.root()).unwrap()
+        }
+
+        fn path(&self) -> PathBuf {
+            self.0.join(PLACE)
+        }
+
         fn files(&self) -> Vec<PathBuf> {
-            fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect()
+            fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
         }
     }
 
@@ -196,36 +272,37 @@ mod tests {
     /// What `prepare` gives, after the only entry went through `damage`; the entry has to be sound again then.
     fn after(test: &str, damage: impl Fn(&Path)) -> (Filter, Filter) {
         let dir = Dir::new(test);
-        let first = prepare(&profile(1), Some(&dir.0)).unwrap();
+        let first = prepare(&profile(1), Some(&dir.cache())).unwrap();
         assert_eq!(dir.files().len(), 1);
         damage(&dir.files()[0]);
-        assert!(load(&dir.0, &key(&profile(1))).is_err());
-        let second = prepare(&profile(1), Some(&dir.0)).unwrap();
-        assert_eq!(load(&dir.0, &key(&profile(1))).unwrap().bpf(), first.bpf());
+        assert!(load(&dir.cache(), &key(&profile(1))).is_err());
+        let second = prepare(&profile(1), Some(&dir.cache())).unwrap();
+        assert_eq!(load(&dir.cache(), &key(&profile(1))).unwrap().bpf(), first.bpf());
         (first, second)
     }
 
     #[test]
     fn a_second_start_compiles_nothing_and_loads_the_same() {
         let dir = Dir::new("hit");
-        let first = prepare(&profile(1), Some(&dir.0)).unwrap();
+        let first = prepare(&profile(1), Some(&dir.cache())).unwrap();
         assert_eq!(first.program.start, 0);
-        let second = prepare(&profile(1), Some(&dir.0)).unwrap();
+        let second = prepare(&profile(1), Some(&dir.cache())).unwrap();
         assert!(second.program.start > HEADER);
         assert_eq!(first.bpf(), second.bpf());
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-        assert_eq!((mode(&dir.0), mode(&dir.files()[0])), (0o700, 0o600));
+        assert_eq!((mode(&dir.path()), mode(&dir.files()[0])), (0o700, 0o600));
     }
 
     #[test]
     fn another_profile_is_another_entry_and_a_collision_is_a_miss() {
         let dir = Dir::new("miss");
-        prepare(&profile(1), Some(&dir.0)).unwrap();
-        let own = prepare(&profile(2), Some(&dir.0)).unwrap();
+        prepare(&profile(1), Some(&dir.cache())).unwrap();
+        let own = prepare(&profile(2), Some(&dir.cache())).unwrap();
         assert_eq!(dir.files().len(), 2);
-        fs::copy(entry(&dir.0, &key(&profile(2))), entry(&dir.0, &key(&profile(1)))).unwrap();
-        assert!(load(&dir.0, &key(&profile(1))).is_err());
-        assert_eq!(load(&dir.0, &key(&profile(2))).unwrap().bpf(), own.bpf());
+        let path = |errno| dir.path().join(entry(&key(&profile(errno))));
+        fs::copy(path(2), path(1)).unwrap();
+        assert!(load(&dir.cache(), &key(&profile(1))).is_err());
+        assert_eq!(load(&dir.cache(), &key(&profile(2))).unwrap().bpf(), own.bpf());
     }
 
     #[test]
@@ -266,19 +343,51 @@ mod tests {
         after("link", |path| {
             let elsewhere = path.with_extension("moved");
             fs::rename(path, &elsewhere).unwrap();
-            std::os::unix::fs::symlink(&elsewhere, path).unwrap();
+            symlink(&elsewhere, path).unwrap();
         });
+        after("fifo", |path| {
+            fs::remove_file(path).unwrap();
+            nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_cache_that_others_made_is_not_used() {
+        let dir = Dir::new("place");
+        let (cache, elsewhere) = (dir.0.join(".cache"), dir.0.join("elsewhere"));
+        fs::create_dir_all(elsewhere.join("seccomp")).unwrap();
+        symlink(&elsewhere, &cache).unwrap();
+        assert!(Cache::open(&dir.root()).is_err());
+        fs::remove_file(&cache).unwrap();
+        fs::create_dir(&cache).unwrap();
+        symlink(elsewhere.join("seccomp"), cache.join("seccomp")).unwrap();
+        assert!(Cache::open(&dir.root()).is_err());
+        assert_eq!(fs::read_dir(elsewhere.join("seccomp")).unwrap().count(), 0);
+        fs::remove_file(cache.join("seccomp")).unwrap();
+        dir.cache();
+        fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o770)).unwrap();
+        assert!(Cache::open(&dir.root()).is_err());
+        fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o700)).unwrap();
+        if Uid::effective().is_root() {
+            std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
+            assert!(Cache::open(&dir.root()).is_err());
+        }
     }
 
     #[test]
     fn the_cache_keeps_the_newest_entries_and_its_loss_is_no_error() {
         let dir = Dir::new("prune");
         for errno in 1..=MAX_ENTRIES as u32 + 3 {
-            prepare(&profile(errno), Some(&dir.0)).unwrap();
+            prepare(&profile(errno), Some(&dir.cache())).unwrap();
         }
         assert_eq!(dir.files().len(), MAX_ENTRIES);
-        assert!(load(&dir.0, &key(&profile(1))).is_err());
-        assert!(load(&dir.0, &key(&profile(MAX_ENTRIES as u32 + 3))).is_ok());
-        prepare(&profile(1), Some(Path::new("/proc/version/no-directory"))).unwrap();
+        assert!(load(&dir.cache(), &key(&profile(1))).is_err());
+        assert!(load(&dir.cache(), &key(&profile(MAX_ENTRIES as u32 + 3))).is_ok());
+        let file: OwnedFd = File::open("/proc/version").unwrap().into();
+        assert!(Cache::open(&file).is_err());
+        fs::remove_dir_all(dir.path()).unwrap();
+        let gone = dir.cache();
+        fs::remove_dir(dir.path()).unwrap();
+        prepare(&profile(1), Some(&gone)).unwrap();
     }
 }

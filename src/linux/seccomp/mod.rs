@@ -15,10 +15,10 @@ mod notify;
 mod tests;
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
 
+pub use self::cache::Cache;
 pub use self::notify::{hand_over, take};
 use crate::error::{Context, Result, bail};
 use crate::sys::seccomp as sys;
@@ -167,17 +167,16 @@ impl std::fmt::Debug for Filter {
     }
 }
 
-/// Compiles the rules, or takes them from `cache_dir` (made with mode 0700 when a filter is stored). For the parent,
-/// before init is spawned: what libseccomp allocates must not be charged to the container. A cache that cannot be used
-/// is no error.
+/// Compiles the rules, or takes them from the cache. For the parent, before init is spawned: what libseccomp allocates
+/// must not be charged to the container. A cache that cannot be used is no error.
 ///
 /// # Errors
 /// Rules that libseccomp or the kernel refuses, a flag that this kernel does not know.
-pub fn prepare(seccomp: &LinuxSeccomp, cache_dir: Option<&Path>) -> Result<Filter> {
+pub fn prepare(seccomp: &LinuxSeccomp, cache: Option<&Cache>) -> Result<Filter> {
     let flags = flags(seccomp).context("linux.seccomp.flags")?;
     log::debug!("seccomp filter flags: {flags}");
-    let program = match cache_dir {
-        Some(dir) => cached(seccomp, dir),
+    let program = match cache {
+        Some(cache) => cached(seccomp, cache),
         None => compiled(seccomp),
     };
     Ok(Filter { program: program.context("linux.seccomp")?, flags })
@@ -187,14 +186,14 @@ fn compiled(seccomp: &LinuxSeccomp) -> Result<Program> {
     Ok(Program { bytes: compile::compile(seccomp)?, start: 0 })
 }
 
-fn cached(seccomp: &LinuxSeccomp, dir: &Path) -> Result<Program> {
+fn cached(seccomp: &LinuxSeccomp, cache: &Cache) -> Result<Program> {
     let key = cache::key(seccomp);
-    match cache::load(dir, &key) {
+    match cache::load(cache, &key) {
         Ok(program) => return Ok(program),
         Err(why) => log::debug!("no cached seccomp filter: {why:#}"),
     }
     let program = compiled(seccomp)?;
-    if let Err(why) = cache::store(dir, &key, &program.bytes) {
+    if let Err(why) = cache::store(cache, &key, &program.bytes) {
         log::debug!("seccomp filter not cached: {why:#}");
     }
     Ok(program)
