@@ -32,6 +32,7 @@ pub fn run(root: &Root, args: cli::Exec) -> Result<i32> {
 fn start(root: &Root, args: cli::Exec) -> Result<i32> {
     let container = Container::open(root, &args.id)?;
     let record = container.record()?;
+    record.ensure_own()?;
     let kept = container.kept()?;
     let options = Options {
         process: process_of(&args, &kept.spec)?,

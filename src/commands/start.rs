@@ -10,6 +10,7 @@ pub fn run(root: &Root, id: &str) -> Result<()> {
     let container = Container::open(root, id)?;
     let lock = container.lock()?;
     let record = container.record()?;
+    record.ensure_own()?;
     let notify = Proxy::open(&container, record.init_process_pid as u32)?;
     parent::start::start_or_destroy(&container, &record, lock)?;
     let Some(notify) = notify else { return Ok(()) };

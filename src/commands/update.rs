@@ -21,6 +21,7 @@ pub fn run(root: &Root, args: &cli::Update) -> Result<()> {
     let asked = asked(args)?;
     let lock = container.lock()?;
     let mut record = container.record()?;
+    record.ensure_own()?;
     if container.status_locked(&record, &lock)? == Status::Stopped {
         bail!("container not running");
     }

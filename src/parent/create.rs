@@ -296,6 +296,7 @@ fn record_of(bundle: &Bundle, id: &str, cgroup: Placement) -> Result<Record> {
         resources: limits,
         annotations: bundle.spec.annotations().clone(),
         hooks: Some(later).filter(|hooks| *hooks != Hooks::default()),
+        foreign: None,
     })
 }
 

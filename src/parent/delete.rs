@@ -109,6 +109,9 @@ fn remove(container: &Container, record: &Record, lock: &Lock) -> Result<()> {
         let state = record.state(ContainerState::Stopped)?;
         hooks::run_all_and_warn(Point::Poststop, record.hooks.as_ref(), &state, Caller::Parent(container));
     }
+    if let Some(foreign) = &record.foreign {
+        foreign.report(&record.id)?;
+    }
     container.remove(lock)
 }
 

@@ -4,6 +4,7 @@
 //! waiting behind its start gate (the fifo exists).
 
 pub mod damaged;
+pub mod foreign;
 pub mod gate;
 mod hook_record;
 pub mod id;
@@ -157,7 +158,7 @@ impl Container {
 
     /// Reads the record. A container that is gone, or whose making died before its first record, has none.
     pub fn load(&self) -> Result<Option<Record>> {
-        load(&self.dir, Path::new(RECORD)).with_context(|| format!("{:?}", self.path))
+        load(&self.dir, Path::new(RECORD), self.owner, &self.id).with_context(|| format!("{:?}", self.path))
     }
 
     /// Reads the record of a container that has to have one.
@@ -170,12 +171,15 @@ impl Container {
 /// directories are opened.
 pub fn look(root: &Root, directory: &OwnedFd, id: &str) -> Result<Option<(Record, Status)>> {
     id::check(id)?;
-    match fstatat(directory, id, AtFlags::AT_SYMLINK_NOFOLLOW) {
+    let stat = match fstatat(directory, id, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Err(Errno::ENOENT) => return Ok(None),
-        Ok(stat) if stat.st_mode & libc::S_IFMT != libc::S_IFDIR => bail!("is not a directory"),
-        result => root.check_container(id, &result.context("stat")?)?,
+        result => result.context("stat")?,
+    };
+    if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
+        bail!("is not a directory");
     }
-    let Some(record) = load(directory, &Path::new(id).join(RECORD))? else { return Ok(None) };
+    root.check_container(id, &stat)?;
+    let Some(record) = load(directory, &Path::new(id).join(RECORD), stat.st_uid, id)? else { return Ok(None) };
     let status = match record.init_process_pid {
         0 => Container::open(root, id)?.status(&record)?,
         _ => {
@@ -186,11 +190,20 @@ pub fn look(root: &Root, directory: &OwnedFd, id: &str) -> Result<Option<(Record
     Ok(Some((record, status)))
 }
 
-fn load(directory: &OwnedFd, path: &Path) -> Result<Option<Record>> {
-    let Some((file, _)) = open_record(directory, path)? else { return Ok(None) };
+/// Reads the record at a path, in a directory of this owner.
+fn load(directory: &OwnedFd, path: &Path, owner: u32, id: &str) -> Result<Option<Record>> {
+    let Some((file, writer)) = open_record(directory, path)? else { return Ok(None) };
     let json = read(file).with_context(|| format!("read {}", path.display()))?;
     let damaged = |error| Damaged(format!("parse {}: {error}", path.display()));
-    Ok(Some(serde_json::from_slice(&json).map_err(damaged)?))
+    let mut record: Record = serde_json::from_slice(&json).map_err(damaged)?;
+    // Whoever owns the root can give a directory of the caller's another name, but cannot write to it.
+    if record.id != id {
+        return Err(Damaged(format!("{}: is the record of container {:?}", path.display(), record.id)).into());
+    }
+    if let Some(stranger) = [owner, writer].into_iter().find(|owner| !root::is_trusted(*owner)) {
+        record.distrust(stranger)?;
+    }
+    Ok(Some(record))
 }
 
 /// Opens a record, and tells whose it is; `None` if there is none.

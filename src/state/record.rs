@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{ContainerState, Hooks, LinuxResources, State, StateBuilder};
 use serde::{Deserialize, Serialize};
 
+use super::foreign::Foreign;
 use crate::cgroups::Placement;
 use crate::error::{Context as _, Result};
 use crate::linux::intel_rdt;
@@ -51,6 +52,9 @@ pub struct Record {
     /// The hooks that later commands run: poststart and poststop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
+    /// Set by the reader if another user wrote the record.
+    #[serde(skip)]
+    pub foreign: Option<Foreign>,
 }
 
 impl Record {

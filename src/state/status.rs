@@ -6,10 +6,11 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use super::foreign::is_process_of;
 use super::gate::Position;
 use super::{Container, Lock, Record};
 use crate::cgroups;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Result, bail};
 use crate::sys::fd::pidfd_open;
 use crate::sys::proc_stat;
 
@@ -78,10 +79,21 @@ pub(super) fn with_init(
 
 /// The container's init, by a pidfd: nothing that came to have its number is touched. `None`: it is gone.
 pub fn open_init(record: &Record) -> Result<Option<OwnedFd>> {
-    match record.init_process_pid {
-        0 => Ok(None),
-        pid => open_process(pid, record.init_process_start),
+    let pid = record.init_process_pid;
+    if pid == 0 {
+        return Ok(None);
     }
+    let opened = open_process(pid, record.init_process_start)?;
+    if let (Some(foreign), Some(_)) = (&record.foreign, &opened)
+        && !is_process_of(pid, foreign.owner)?
+    {
+        bail!(
+            "container {:?}: its record belongs to user id {}, but process {pid}, which it names as init, does not",
+            record.id,
+            foreign.owner
+        );
+    }
+    Ok(opened)
 }
 
 /// Opens the process with this id that started at this time; `None` if it is gone.

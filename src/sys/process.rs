@@ -1,7 +1,7 @@
 //! What a process is made of and nix has no call for: its session keyring, limits and domain name.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -266,4 +266,25 @@ pub fn signal_words(signal: libc::c_int) -> String {
 pub fn exit(status: libc::c_int) -> ! {
     // SAFETY: _exit takes any status and never returns.
     unsafe { libc::_exit(status) }
+}
+
+/// The user id that made the user namespace behind a descriptor (NS_GET_OWNER_UID, Linux 4.11).
+pub fn user_namespace_owner(namespace: BorrowedFd<'_>) -> nix::Result<u32> {
+    const NS_GET_OWNER_UID: libc::c_ulong = 0xb704;
+    let mut owner: libc::uid_t = 0;
+    // SAFETY: the descriptor is open, and the request writes one uid_t to the place that it is given.
+    check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_OWNER_UID, &raw mut owner) }.into())?;
+    Ok(owner)
+}
+
+/// Opens the user namespace above the one behind a descriptor (NS_GET_PARENT, Linux 4.9).
+///
+/// # Errors
+/// EPERM if that one is not the caller's or below it.
+pub fn parent_user_namespace(namespace: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    const NS_GET_PARENT: libc::c_ulong = 0xb702;
+    // SAFETY: the descriptor is open; this request takes no argument.
+    let parent = check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT) }.into())?;
+    // SAFETY: the kernel has just made the descriptor (close-on-exec) for this call alone; it fits an int.
+    Ok(unsafe { OwnedFd::from_raw_fd(parent as libc::c_int) })
 }

@@ -22,6 +22,7 @@ mod events;
 mod exec;
 mod failures;
 mod faults;
+mod foreign_record;
 mod hooks;
 mod hung;
 mod ids;
