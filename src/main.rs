@@ -14,8 +14,7 @@ static HEAP: tare::sys::heap::Heap = tare::sys::heap::Heap;
 #[cfg_attr(not(test), allow(unsafe_code), unsafe(no_mangle))]
 pub extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
     tare::panics::report_as_errors();
-    let status =
-        tare::sys::process::begin().map_err(Into::into).and_then(|()| tare::commands::main(std::env::args_os()));
+    let status = tare::sys::process::begin().and_then(|()| tare::commands::main(std::env::args_os()));
     let status = status.unwrap_or_else(|error| {
         tare::log::fatal(&error);
         1

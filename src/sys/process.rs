@@ -11,19 +11,26 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::sys::stat::{Mode, umask};
 
 use super::check;
+use crate::error::{Context as _, Result};
 
 /// What has to be so before anything else is done: the standard descriptors are open, so that no file that is opened later
 /// takes the place of one, writing to a pipe that nobody reads is an error, not the end, and nobody asks for a backtrace, which
 /// there are no tables for (build.rs).
 ///
 /// The caller must have one thread.
-pub fn begin() -> nix::Result<()> {
+///
+/// # Errors
+/// A standard descriptor is closed, and /dev/null cannot be opened in its place.
+pub fn begin() -> Result<()> {
     let mut standard = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: the pointer and the length describe one array.
-    check(unsafe { libc::poll(standard.as_mut_ptr(), 3, 0) }.into())?;
-    for _ in standard.iter().filter(|one| one.revents & libc::POLLNVAL != 0) {
+    check(unsafe { libc::poll(standard.as_mut_ptr(), 3, 0) }.into()).context("poll the standard streams")?;
+    for closed in standard.iter().filter(|one| one.revents & libc::POLLNVAL != 0) {
         // SAFETY: the path is a C string. It gets the lowest free number.
-        check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) }.into())?;
+        check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) }.into()).with_context(|| {
+            let name = ["input", "output", "error"][closed.fd as usize % 3];
+            format!("standard {name} is closed: open /dev/null in its place")
+        })?;
     }
     for variable in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
         // SAFETY: no other thread reads the environment (documented).
@@ -33,7 +40,8 @@ pub fn begin() -> nix::Result<()> {
     // SAFETY: no handler of ours is replaced or installed.
     unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
     // SAFETY: as above.
-    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }.map(drop)
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }?;
+    Ok(())
 }
 
 /// The umask that the commands begin with which this process starts; as its own is, if it has never been set.
