@@ -118,7 +118,7 @@ mod tests {
     fn v1() -> Placement {
         let path = |controller: &str, dir: &str| (controller.to_owned(), PathBuf::from(dir));
         let paths = [path("cpu", "/c/x"), path("cpuacct", "/c/x"), path("memory", "/m/x")];
-        Placement { kind: Kind::Cgroupfs, paths: paths.into(), unit: None }
+        Placement { paths: paths.into(), ..Placement::none(Kind::Cgroupfs) }
     }
 
     fn places(args: &[&str]) -> Result<Vec<String>> {
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn below_no_cgroup_there_is_none() {
-        let none = Placement { kind: Kind::Disabled, paths: BTreeMap::new(), unit: None };
+        let none = Placement::none(Kind::Disabled);
         assert_eq!(below(&none, &Below::default(), 1).unwrap(), none);
         assert!(below(&none, &parsed(&["x"]).unwrap(), 1).is_err());
     }
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn without_a_place_of_its_own_it_is_where_init_is() {
         let gone = PathBuf::from("/sys/fs/cgroup/no such cgroup");
-        let placement = Placement { kind: Kind::Cgroupfs, paths: [(String::new(), gone)].into(), unit: None };
+        let placement = Placement { paths: [(String::new(), gone)].into(), ..Placement::none(Kind::Cgroupfs) };
         let own = i32::try_from(std::process::id()).unwrap();
         match below(&placement, &Below::default(), own) {
             Ok(found) => assert!(found.paths[""].starts_with("/sys/fs/cgroup") && found != placement, "{found:?}"),

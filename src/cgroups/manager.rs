@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{self, Layout};
 use super::oom::OomWatch;
+use super::spared::Spared;
 use super::stats::Stats;
 use super::v1::V1;
 use super::v2::V2;
@@ -40,6 +41,16 @@ pub struct Placement {
     /// The name of systemd's unit, if it is systemd's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// What this create, and no other, has written into the unit's properties: tells it from another unit of the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit_mark: Option<String>,
+}
+
+impl Placement {
+    /// No cgroup.
+    pub fn none(kind: Kind) -> Self {
+        Self { kind, paths: BTreeMap::new(), unit: None, unit_mark: None }
+    }
 }
 
 /// How a process gets into the cgroup.
@@ -119,8 +130,11 @@ pub trait Manager {
     /// were before.
     fn update(&self, resources: &LinuxResources, commit: &dyn Fn() -> Result<()>) -> Result<()>;
 
-    /// All processes in the cgroup and below.
+    /// All processes in the cgroup and below, but for those of cgroups that are spared ([`reopen_sparing`]).
     fn pids(&self) -> Result<Vec<i32>>;
+
+    /// Whether it has neither processes nor sub-cgroups, or is gone.
+    fn is_idle(&self) -> Result<bool>;
 
     /// SIGKILL to all of them, also when they keep forking. Bounded; does not wait until they are gone.
     fn kill(&self) -> Result<()>;
@@ -137,8 +151,14 @@ pub trait Manager {
     }
 
     /// Removes the cgroup and what the container made below it; already gone is success. Waits, bounded, for processes
-    /// that are about to leave.
+    /// that are about to leave. An error names the processes that stay.
     fn destroy(&self) -> Result<()>;
+
+    /// Kills what is in it and removes it.
+    fn remove_all(&self) -> Result<()> {
+        self.kill()?;
+        self.destroy()
+    }
 
     /// How many processes the kernel's OOM killer ended here; 0 if unknown.
     fn oom_kills(&self) -> u64;
@@ -149,8 +169,8 @@ pub trait Manager {
     /// Begins to listen for the kernel's OOM killer. An error if nothing counts its memory.
     fn watch_oom(&self) -> Result<OomWatch>;
 
-    /// Whether its directory is there.
-    fn exists(&self) -> bool;
+    /// Whether its directory is there. An error if that cannot be seen: it is not gone then.
+    fn exists(&self) -> Result<bool>;
 }
 
 /// Works out where the container's cgroup is; creates nothing. With cgroupfs an absolute `linux.cgroupsPath` is below
@@ -172,11 +192,11 @@ pub fn place(wanted: &Wanted<'_>) -> Result<Box<dyn Manager>> {
         Layout::V1(hierarchies) => {
             let unified = layout::unified()?;
             let paths = path::v1(hierarchies, unified, &inner);
-            Ok(Box::new(V1::new(Placement { kind, paths, unit: None }, asked.is_some())))
+            Ok(Box::new(V1::new(Placement { paths, ..Placement::none(kind) }, asked.is_some())))
         }
         Layout::V2 { root } => {
             let dir = path::v2(root, &inner)?;
-            let placement = Placement { kind, paths: BTreeMap::from([(String::new(), dir)]), unit: None };
+            let placement = Placement { paths: BTreeMap::from([(String::new(), dir)]), ..Placement::none(kind) };
             Ok(Box::new(V2::new(placement, root.clone(), asked.is_some()).owned_by(wanted.owner)))
         }
         Layout::None => bail!("linux.cgroupsPath: no cgroup file system is mounted at /sys/fs/cgroup"),
@@ -185,15 +205,20 @@ pub fn place(wanted: &Wanted<'_>) -> Result<Box<dyn Manager>> {
 
 /// The cgroup of a container that exists, from its state.
 pub fn reopen(placement: &Placement) -> Result<Box<dyn Manager>> {
+    reopen_sparing(placement, Spared::default())
+}
+
+/// As [`reopen`]; what other containers have in it or below it is neither killed nor removed.
+pub fn reopen_sparing(placement: &Placement, spared: Spared) -> Result<Box<dyn Manager>> {
     let placement = placement.clone();
     if placement.kind == Kind::Systemd {
         let unit = placement.unit.clone().context("state.json: the container's cgroup has no unit")?;
-        return Ok(Box::new(systemd::reopen(placement, unit)));
+        return Ok(Box::new(systemd::reopen(placement, unit, spared)));
     }
     Ok(match (placement.paths.len(), placement.paths.contains_key("")) {
         (0, _) => Box::new(NoCgroup::new(placement.kind)),
-        (1, true) => Box::new(V2::new(placement, PathBuf::from(layout::MOUNT_POINT), true)),
-        _ => Box::new(V1::new(placement, true)),
+        (1, true) => Box::new(V2::new(placement, PathBuf::from(layout::MOUNT_POINT), true).sparing(spared)),
+        _ => Box::new(V1::new(placement, true).sparing(spared)),
     })
 }
 
@@ -214,7 +239,7 @@ struct NoCgroup {
 
 impl NoCgroup {
     fn new(kind: Kind) -> Self {
-        Self { placement: Placement { kind, paths: BTreeMap::new(), unit: None } }
+        Self { placement: Placement::none(kind) }
     }
 }
 
@@ -254,6 +279,9 @@ impl Manager for NoCgroup {
     fn pids(&self) -> Result<Vec<i32>> {
         Ok(Vec::new())
     }
+    fn is_idle(&self) -> Result<bool> {
+        Ok(true)
+    }
     fn kill(&self) -> Result<()> {
         Ok(())
     }
@@ -275,8 +303,8 @@ impl Manager for NoCgroup {
     fn watch_oom(&self) -> Result<OomWatch> {
         bail!("the container has no cgroup")
     }
-    fn exists(&self) -> bool {
-        false
+    fn exists(&self) -> Result<bool> {
+        Ok(false)
     }
 }
 
@@ -351,9 +379,8 @@ mod tests {
     #[test]
     fn a_placement_survives_its_json() {
         let placement = Placement {
-            kind: Kind::Cgroupfs,
             paths: BTreeMap::from([("memory".into(), "/sys/fs/cgroup/memory/x".into())]),
-            unit: None,
+            ..Placement::none(Kind::Cgroupfs)
         };
         let json = serde_json::to_string(&placement).unwrap();
         assert_eq!(json, r#"{"kind":"cgroupfs","paths":{"memory":"/sys/fs/cgroup/memory/x"}}"#);

@@ -32,7 +32,7 @@ pub fn of_owner(
         }
     }
     let kind = if placement.kind == Kind::Systemd { Kind::Cgroupfs } else { placement.kind };
-    Ok((Placement { kind, paths, unit: None }, refused))
+    Ok((Placement { paths, ..Placement::none(kind) }, refused))
 }
 
 enum Verdict {
@@ -92,7 +92,7 @@ mod tests {
 
     fn reasons(dir: &str, owner: u32) -> (usize, Vec<String>) {
         let paths = BTreeMap::from([("cpu".to_owned(), PathBuf::from(dir))]);
-        let placement = Placement { kind: Kind::Systemd, paths, unit: Some("sshd.service".to_owned()) };
+        let placement = Placement { paths, unit: Some("sshd.service".to_owned()), ..Placement::none(Kind::Systemd) };
         let (left, refused) = of_owner(&placement, owner, |_| Ok(true)).unwrap();
         assert_eq!((left.kind, left.unit), (Kind::Cgroupfs, None));
         (left.paths.len(), refused)

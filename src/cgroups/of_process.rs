@@ -34,7 +34,7 @@ pub fn of_process(pid: i32, id: &str) -> Result<Placement> {
         Layout::None => {}
     }
     paths.retain(|_, dir| dir.file_name().is_some_and(|name| is_named_for(name, id)));
-    Ok(Placement { kind: Kind::Cgroupfs, paths, unit: None })
+    Ok(Placement { paths, ..Placement::none(Kind::Cgroupfs) })
 }
 
 fn below(mount_point: &Path, inner: &Path) -> PathBuf {

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use super::{cli, several};
 use crate::cgroups;
 use crate::error::{Context as _, Result, anyhow, bail};
+use crate::parent::others;
 use crate::state::{Container, Record, Root, Status, status};
 use crate::sys::fd::{kill, pidfd_send_signal};
 
@@ -35,24 +36,27 @@ fn kill_one(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
     let container = Container::open(root, id)?;
     let record = container.record()?;
     if all {
-        return signal_all(&record, signal);
+        return signal_all(&container, &record, signal);
     }
     match container.status(&record)? {
         Status::Created | Status::Running | Status::Paused => {}
         Status::Creating if record.init_process_pid != 0 => {}
         // Without a pid namespace that dies with init, its other processes may have outlived it.
-        Status::Stopped if signal == libc::SIGKILL && !record.private_pid_namespace => return kill_survivors(&record),
+        Status::Stopped if signal == libc::SIGKILL && !record.private_pid_namespace => {
+            return kill_survivors(&container, &record);
+        }
         Status::Stopped | Status::Creating => bail!("container not running"),
     }
     if signal == libc::SIGKILL && !record.private_pid_namespace {
         // Without a pid namespace that dies with init, its other processes would live on.
-        return cgroups::reopen(&record.cgroup)?.kill().and_then(|()| signal_init(&record, signal));
+        let init = signal_init(&record, signal);
+        return others::cgroup_beside(&container, &record.cgroup)?.kill().and(init);
     }
     signal_init(&record, signal)
 }
 
-fn kill_survivors(record: &Record) -> Result<()> {
-    let Ok(cgroup) = cgroups::reopen(&record.cgroup) else { bail!("container not running") };
+fn kill_survivors(container: &Container, record: &Record) -> Result<()> {
+    let Ok(cgroup) = others::cgroup_beside(container, &record.cgroup) else { bail!("container not running") };
     match cgroup.pids() {
         Ok(pids) if !pids.is_empty() => cgroup.kill(),
         _ => bail!("container not running"),
@@ -72,18 +76,27 @@ fn signal_init(record: &Record, signal: i32) -> Result<()> {
     }
 }
 
-fn signal_all(record: &Record, signal: i32) -> Result<()> {
-    let cgroup = cgroups::reopen(&record.cgroup)?;
+/// Init itself, and what is in the cgroup: the one may have been moved out of the other, and the cgroup may be gone.
+fn signal_all(container: &Container, record: &Record, signal: i32) -> Result<()> {
+    let init = match status::open_init(record)? {
+        Some(pidfd) => sent(pidfd_send_signal(pidfd.as_fd(), signal), signal, record.init_process_pid),
+        None => Ok(()),
+    };
+    let cgroup = others::cgroup_beside(container, &record.cgroup)?;
     if signal == libc::SIGKILL {
-        return cgroup.kill();
+        return cgroup.kill().and_then(|()| cgroup.thaw_the_killed()).and(init);
     }
-    for pid in cgroup.pids()? {
-        match kill(pid, signal) {
-            Err(Errno::ESRCH) => {}
-            result => result.with_context(|| format!("send signal {signal} to pid {pid}"))?,
-        }
+    let mut rest = cgroup.pids()?;
+    rest.retain(|&pid| pid != record.init_process_pid);
+    rest.into_iter().try_for_each(|pid| sent(kill(pid, signal), signal, pid)).and(init)
+}
+
+/// What has ended meanwhile needs no signal.
+fn sent(result: nix::Result<()>, signal: i32, pid: i32) -> Result<()> {
+    match result {
+        Err(Errno::ESRCH) => Ok(()),
+        result => result.with_context(|| format!("send signal {signal} to pid {pid}")),
     }
-    Ok(())
 }
 
 /// A signal's number: `15`, `TERM`, `SIGTERM`, in any case, and real-time ones as `RTMIN+1`.

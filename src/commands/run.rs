@@ -1,6 +1,6 @@
 //! `tare run`
 
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Result, one_line};
 use crate::parent::create::{Options, create};
 use crate::parent::foreground::{self, Signals};
 use crate::parent::notify_socket::Proxy;
@@ -22,8 +22,11 @@ pub fn run(options: &Options, keep: bool, subreaper: bool) -> Result<i32> {
     let started = Proxy::open(&created.container, std::process::id())
         .and_then(|notify| start::start(&created.container, &created.record, created.lock).map(|()| notify));
     let ended = started.and_then(|notify| foreground::stay(&created.init, &signals, terminal, notify));
-    if !keep || ended.is_err() {
-        delete::delete_killed(&created.container)?;
+    if (!keep || ended.is_err())
+        && let Err(error) = delete::delete_killed(&created.container)
+    {
+        // How the program ended is what the caller waits for.
+        log::warn!("container {:?} is left for `delete`: {}", created.record.id, one_line(&error));
     }
     ended
 }

@@ -10,6 +10,7 @@ use oci_spec::runtime::{ContainerState, Hooks, LinuxNamespaceType, LinuxResource
 
 use super::delete::PATIENCE;
 use super::notify_socket;
+use super::others;
 use super::sealed_exe;
 use super::serve::{Service, hand_over_pidfd, reaped};
 use super::spawn::{Process, spawn, spawn_by_way};
@@ -325,17 +326,23 @@ impl<'a> Undo<'a> {
         if let Some(init) = &self.init {
             let _ = pidfd_send_signal(init.pidfd.as_fd(), libc::SIGKILL);
         }
-        if let Some(cgroup) = &self.cgroup {
+        let record = self.container.load()?;
+        // By the record: what other containers have in the cgroup is spared.
+        let cgroup = match (&self.cgroup, &record) {
+            (Some(_), Some(record)) => Some(others::cgroup_sparing_others(self.container, &record.cgroup)?),
+            _ => None,
+        };
+        if let Some(cgroup) = &cgroup {
             cgroup.thaw_the_killed()?;
             cgroup.kill()?;
         }
         if let Some(init) = &self.init {
             ensure!(reaped(&init.pidfd, PATIENCE)?, "init (pid {}) did not end after SIGKILL", init.pid);
         }
-        if let Some(cgroup) = &self.cgroup {
+        if let Some(cgroup) = &cgroup {
             cgroup.destroy()?;
         }
-        let Some(record) = self.container.load()? else { return Ok(()) };
+        let Some(record) = record else { return Ok(()) };
         on_host::unmount(&record)?;
         intel_rdt::remove(&record)?;
         if self.hooks.is_some() {

@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 use std::time::Instant;
 
 use super::delete::PATIENCE;
+use super::others;
 use crate::cgroups;
 use crate::error::{Context as _, Error, Result, bail, one_line};
 use crate::hooks::ends_before;
@@ -28,12 +29,11 @@ pub fn delete(container: &Container, damage: &Error, lock: &Lock) -> Result<()> 
         bail!("init (pid {}) ended while it was looked at: try again", init.pid);
     };
     pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).with_context(|| format!("kill init (pid {})", init.pid))?;
-    let cgroup = cgroups::reopen(&placement)?;
+    let cgroup = others::cgroup_beside(container, &placement)?;
     cgroup.thaw_the_killed()?;
     if !ends_before(&pidfd, Instant::now() + PATIENCE).context("wait for init's end")? {
         bail!("container {:?}: init (pid {}) did not end after SIGKILL", container.id(), init.pid);
     }
-    cgroup.kill()?;
-    cgroup.destroy()?;
+    cgroup.remove_all()?;
     container.remove(lock)
 }

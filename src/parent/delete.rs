@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::ContainerState;
 
 use super::damaged;
+use super::others;
 use crate::cgroups;
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::hooks::{self, Caller, Point, ends_before};
@@ -99,9 +100,7 @@ fn destroy(container: &Container, record: &Record, lock: &Lock) -> Result<()> {
 /// Removes what a container that has ended still has: its cgroup, with whatever runs in it, and its directory.
 fn remove(container: &Container, record: &Record, lock: &Lock) -> Result<()> {
     phase("delete: cgroup");
-    let cgroup = cgroups::reopen(&record.cgroup)?;
-    cgroup.kill()?;
-    cgroup.destroy()?;
+    others::cgroup_beside(container, &record.cgroup)?.remove_all()?;
     phase("delete: poststop, state directory");
     on_host::unmount(record)?;
     intel_rdt::remove(record)?;

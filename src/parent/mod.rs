@@ -7,6 +7,7 @@ pub mod exec;
 pub mod foreground;
 pub mod notify_message;
 pub mod notify_socket;
+pub mod others;
 pub mod relay;
 pub mod sealed_exe;
 pub mod serve;

@@ -31,7 +31,9 @@ macro_rules! need_v2 {
 mod below;
 mod device_rules;
 mod effect;
+mod elsewhere;
 mod many;
+mod nested;
 
 /// What the program reads and does in its own cgroup, as root of a user namespace.
 fn as_root_inside(options: serde_json::Value) -> Container {

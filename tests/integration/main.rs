@@ -47,6 +47,7 @@ mod run;
 mod state_root;
 mod stats;
 mod systemd;
+mod systemd_units;
 mod timing;
 mod tracer;
 mod update;

@@ -19,6 +19,9 @@ const NAME: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
+/// What every unit can do.
+pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
+
 /// The socket of the system's manager itself.
 pub(super) const SYSTEM: &str = "/run/systemd/private";
 
@@ -62,8 +65,8 @@ pub(super) struct Bus {
     signals: VecDeque<Message>,
     /// For how long it waits.
     patience: Duration,
-    /// It did not answer in time: nobody waits for it again, to clean up for one.
-    silent: bool,
+    /// An answer was late or lost: what comes next may be the answer to another question.
+    broken: bool,
 }
 
 impl Bus {
@@ -94,7 +97,7 @@ impl Bus {
         let stream = UnixStream::connect(path).with_context(describe)?;
         stream.set_read_timeout(Some(patience)).with_context(describe)?;
         stream.set_write_timeout(Some(patience)).with_context(describe)?;
-        let mut bus = Self { stream, serial: 0, daemon, signals: VecDeque::new(), patience, silent: false };
+        let mut bus = Self { stream, serial: 0, daemon, signals: VecDeque::new(), patience, broken: false };
         bus.authenticate().with_context(describe)?;
         Ok(bus)
     }
@@ -143,23 +146,33 @@ impl Bus {
 
     /// Calls a method of systemd's manager.
     pub(super) fn manager(&mut self, member: &str, signature: &str, body: Writer) -> Result<Message> {
+        self.call(PATH, MANAGER, member, signature, body)
+    }
+
+    /// Calls a method of an object of systemd's.
+    pub(super) fn call(
+        &mut self,
+        path: &str,
+        interface: &str,
+        member: &str,
+        signature: &str,
+        body: Writer,
+    ) -> Result<Message> {
         let destination = self.daemon.then_some(NAME);
-        self.request(&Method { destination, path: PATH, interface: MANAGER, member }, signature, body)
+        self.request(&Method { destination, path, interface, member }, signature, body)
+    }
+
+    /// Asks for a property of an object of systemd's.
+    pub(super) fn get(&mut self, path: &str, interface: &str, name: &str) -> Result<Message> {
+        let mut body = Writer::default();
+        body.text(interface);
+        body.text(name);
+        self.call(path, "org.freedesktop.DBus.Properties", "Get", "ss", body).context(name.to_owned())
     }
 
     /// A property of systemd's manager that is a string.
     pub(super) fn property(&mut self, name: &str) -> Result<String> {
-        let mut body = Writer::default();
-        body.text(MANAGER);
-        body.text(name);
-        let method = Method {
-            destination: self.daemon.then_some(NAME),
-            path: PATH,
-            interface: "org.freedesktop.DBus.Properties",
-            member: "Get",
-        };
-        let answer = self.request(&method, "ss", body)?;
-        answer.body().text_variant().map(str::to_owned)
+        self.get(PATH, MANAGER, name)?.body().text_variant().map(str::to_owned)
     }
 
     fn request(&mut self, method: &Method<'_>, signature: &str, body: Writer) -> Result<Message> {
@@ -167,12 +180,13 @@ impl Bus {
     }
 
     fn exchange(&mut self, method: &Method<'_>, signature: &str, body: Writer) -> Result<Message> {
-        ensure!(!self.silent, "it has not answered before");
+        ensure!(!self.broken, "the connection has failed before");
         self.serial += 1;
-        self.stream.write_all(&wire::call(self.serial, method, signature, &body.bytes))?;
+        let call = wire::call(self.serial, method, signature, &body.bytes);
+        self.stream.write_all(&call).inspect_err(|_| self.broken = true)?;
         let end = Instant::now() + self.patience;
         loop {
-            let message = self.receive(end).inspect_err(|_| self.silent = true)?;
+            let message = self.receive(end)?;
             match message.kind {
                 wire::SIGNAL => self.signals.push_back(message),
                 wire::RETURN if message.answers == self.serial => return Ok(message),
@@ -205,7 +219,18 @@ impl Bus {
         }
     }
 
+    /// Whether the connection is of no use any more; what it asked for may happen all the same.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     fn receive(&mut self, end: Instant) -> Result<Message> {
+        let message = self.receive_whole(end);
+        self.broken |= message.is_err();
+        message
+    }
+
+    fn receive_whole(&mut self, end: Instant) -> Result<Message> {
         let mut fixed = [0; FIXED];
         self.read(&mut fixed, end)?;
         let (length, header) = wire::lengths(&fixed)?;
@@ -225,7 +250,7 @@ impl Bus {
         match self.stream.read_exact(buffer) {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Err(late()),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => bail!("it has closed the connection"),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => bail!("systemd has closed the connection"),
             Err(error) => Err(error.into()),
         }
     }

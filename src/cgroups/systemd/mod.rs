@@ -7,6 +7,7 @@
 
 mod annotation;
 mod bus;
+mod identity;
 mod properties;
 mod unit;
 mod wire;
@@ -22,12 +23,14 @@ use oci_spec::runtime::LinuxResources;
 use super::layout::{self, Layout};
 use super::manager::{Entry, Kind, Manager, Placement};
 use super::oom::OomWatch;
+use super::spared::Spared;
 use super::stats::Stats;
 use super::v2::V2;
 use super::wanted::Wanted;
 use crate::error::{Context as _, Result, bail, one_line};
 use crate::linux::uid_mappings::is_rootless;
 use bus::{Bus, Session};
+use identity::{Found, Instance};
 use properties::Version;
 use unit::Unit;
 use wire::Value;
@@ -40,6 +43,8 @@ pub(super) struct Systemd {
     bus: RefCell<Option<Bus>>,
     /// What the unit starts with; `None` for one that has been started.
     start: Option<Vec<(String, Value)>>,
+    /// Other containers have cgroups in the scope's: it is not to be stopped, which would kill them.
+    shared: bool,
 }
 
 /// Where a container's scope will be; connects to the user's systemd if it is theirs, whose own cgroup is above it.
@@ -55,6 +60,8 @@ pub(super) fn place(wanted: &Wanted<'_>) -> Result<Systemd> {
     let unit = Unit::of(wanted.path, wanted.id, default_slice)?;
     let mut start = vec![("Description".to_owned(), Value::Text(format!("tare container {}", wanted.id)))];
     start.extend(annotation::properties(wanted.annotations)?);
+    let mark = identity::new_mark();
+    identity::add_mark(&mut start, &mark);
     let mut bus = None;
     let mut dir = root.clone();
     if session == Session::User {
@@ -62,21 +69,27 @@ pub(super) fn place(wanted: &Wanted<'_>) -> Result<Systemd> {
         dir.push(own.trim_start_matches('/'));
     }
     dir.push(unit.path()?);
-    let placement =
-        Placement { kind: Kind::Systemd, paths: BTreeMap::from([(String::new(), dir)]), unit: Some(unit.name.clone()) };
+    let placement = Placement {
+        kind: Kind::Systemd,
+        paths: BTreeMap::from([(String::new(), dir)]),
+        unit: Some(unit.name.clone()),
+        unit_mark: Some(mark),
+    };
     Ok(Systemd {
         unit,
         cgroup: V2::new(placement, root.clone(), true).owned_by(wanted.owner),
         bus: RefCell::new(bus),
         start: Some(start),
+        shared: false,
     })
 }
 
 /// The scope of a container that exists.
-pub(super) fn reopen(placement: Placement, name: String) -> Systemd {
+pub(super) fn reopen(placement: Placement, name: String, spared: Spared) -> Systemd {
     Systemd {
         unit: Unit { name, slice: String::new() },
-        cgroup: V2::new(placement, PathBuf::from(layout::MOUNT_POINT), true),
+        shared: !spared.is_empty(),
+        cgroup: V2::new(placement, PathBuf::from(layout::MOUNT_POINT), true).sparing(spared),
         bus: RefCell::new(None),
         start: None,
     }
@@ -94,12 +107,35 @@ fn session() -> Session {
 }
 
 impl Systemd {
-    /// Does something on the connection, which is made when it is first needed.
+    /// Does something on the connection, which is made when it is first needed, and again after it has failed.
     fn with_bus<T>(&self, act: impl FnOnce(&mut Bus) -> Result<T>) -> Result<T> {
         let mut bus = self.bus.borrow_mut();
-        match bus.as_mut() {
+        match bus.as_mut().filter(|bus| !bus.is_broken()) {
             Some(bus) => act(bus),
             None => act(bus.insert(Bus::connect(session())?)),
+        }
+    }
+
+    /// Looks at what has the unit's name now. An ordinary user's systemd ends with their last session, and all of its
+    /// units with it.
+    fn find(&self) -> Result<Found> {
+        let ended = || session() == Session::User && Bus::connect(Session::User).is_err();
+        match self.with_bus(|bus| identity::find(bus, &self.unit.name, self.placement())) {
+            Err(error) if ended() && !self.cgroup.exists()? => {
+                log::debug!("{}", one_line(&error));
+                Ok(Found::Gone)
+            }
+            result => result,
+        }
+    }
+
+    /// Stops the unit and has systemd forget that it failed, if it did.
+    fn stop(&self, instance: &Instance) -> Result<()> {
+        let stopped = self.with_bus(|bus| instance.stop(bus));
+        self.with_bus(|bus| instance.reset_failed(bus))?;
+        match stopped {
+            Err(error) if self.with_bus(|bus| instance.is_active(bus))? => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -183,8 +219,20 @@ impl Manager for Systemd {
         self.cgroup.pids()
     }
 
+    fn is_idle(&self) -> Result<bool> {
+        self.cgroup.is_idle()
+    }
+
     fn kill(&self) -> Result<()> {
-        self.cgroup.kill()
+        if self.cgroup.is_idle()? {
+            return Ok(());
+        }
+        // The directory is held before it is asked whose it is: what is killed is what was asked about.
+        let Some(held) = self.cgroup.held()? else { return Ok(()) };
+        match self.find()? {
+            Found::Foreign => Ok(()),
+            Found::Ours(_) | Found::Gone => held.kill(),
+        }
     }
 
     fn freeze(&self, frozen: bool) -> Result<()> {
@@ -195,12 +243,30 @@ impl Manager for Systemd {
         self.cgroup.is_frozen()
     }
 
-    fn destroy(&self) -> Result<()> {
-        // A user's systemd may be gone when the container is, and its units with it.
-        if let Err(error) = self.with_bus(|bus| self.unit.stop(bus)) {
-            log::debug!("{}", one_line(&error));
+    fn thaw_the_killed(&self) -> Result<()> {
+        match self.cgroup.is_frozen()? {
+            true if !matches!(self.find()?, Found::Foreign) => self.cgroup.freeze(false),
+            _ => Ok(()),
         }
-        self.cgroup.destroy()
+    }
+
+    fn destroy(&self) -> Result<()> {
+        let name = &self.unit.name;
+        match self.find()? {
+            Found::Foreign => return Ok(()),
+            Found::Ours(instance) if !self.shared => {
+                self.stop(&instance).with_context(|| format!("stop unit {name}"))?
+            }
+            Found::Ours(_) | Found::Gone => {}
+        }
+        match self.cgroup.destroy() {
+            // Another has the name already, and with it the directory.
+            Err(error) if matches!(self.find()?, Found::Foreign) => {
+                log::debug!("{}", one_line(&error));
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn oom_kills(&self) -> u64 {
@@ -215,7 +281,7 @@ impl Manager for Systemd {
         self.cgroup.watch_oom()
     }
 
-    fn exists(&self) -> bool {
+    fn exists(&self) -> Result<bool> {
         self.cgroup.exists()
     }
 }

@@ -7,9 +7,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::bus::Bus;
+use super::identity::{self, Found, Instance};
 use super::unit::Unit;
 use super::wire::{self, Message, Value, Writer};
 use crate::cgroups::reading::fixture::Fixture;
+use crate::cgroups::{Kind, Placement};
 use crate::error::one_line;
 
 /// What it does when it is called.
@@ -17,6 +19,16 @@ use crate::error::one_line;
 enum Act {
     /// A job, and its result.
     Job(&'static str),
+    /// An answer without a body.
+    Done,
+    /// A property that is a string.
+    Text(&'static str),
+    /// A property that is a list of strings.
+    Texts(&'static [&'static str]),
+    /// A property that is true.
+    True,
+    /// An invocation id; none of a unit that was never started.
+    Id(&'static [u8]),
     /// A job without an end.
     Endless,
     /// An error of this name.
@@ -62,8 +74,19 @@ fn perform(stream: &mut UnixStream, serial: u32, act: Act) {
         body.text(text);
         body.bytes
     };
+    let mut property = |value: &Value| {
+        let mut body = Writer::default();
+        body.variant(value);
+        stream.write_all(&wire::answer(wire::RETURN, &[(5, Value::U32(serial))], "v", &body.bytes)).unwrap();
+    };
+    let owned = |text: &&str| Value::Text((*text).to_owned());
     match act {
         Act::Nothing => {}
+        Act::Text(text) => property(&owned(&text)),
+        Act::Texts(texts) => property(&Value::Array("s".to_owned(), texts.iter().map(owned).collect())),
+        Act::True => property(&Value::Bool(true)),
+        Act::Id(id) => property(&Value::bytes(id)),
+        Act::Done => stream.write_all(&wire::answer(wire::RETURN, &[answers], "", &[])).unwrap(),
         Act::Refuse(name) => {
             let name = Value::Text(format!("org.freedesktop.systemd1.{name}"));
             stream.write_all(&wire::answer(wire::ERROR, &[answers, (4, name)], "s", &text("no"))).unwrap();
@@ -103,7 +126,7 @@ fn a_job_that_fails_is_named_with_its_unit() {
     let expected = "start unit tt-x.scope in a.slice: the job's result is \"failed\" (journalctl --unit tt-x.scope may \
                     say why)";
     assert_eq!(result.unwrap_err(), expected);
-    assert_eq!(calls, ["StartTransientUnit", "ResetFailedUnit"]);
+    assert_eq!(calls, ["StartTransientUnit"]);
 }
 
 #[test]
@@ -111,33 +134,79 @@ fn a_job_that_does_not_end_is_not_waited_for_forever() {
     let (result, calls) = start(&[Act::Endless]);
     let line = result.unwrap_err();
     assert_eq!(line, "start unit tt-x.scope in a.slice: wait for the end of job /job/1: no answer in 200ms");
-    assert_eq!(calls, ["StartTransientUnit", "ResetFailedUnit"]);
+    assert_eq!(calls, ["StartTransientUnit"]);
 }
 
 #[test]
-fn a_systemd_that_does_not_answer_is_asked_once() {
+fn a_connection_that_has_lost_an_answer_is_not_used_again() {
     let fixture = Fixture::new(&[]);
     let (mut bus, calls) = play(fixture.dir(), &[Act::Nothing]);
     let line = one_line(&unit().start(&mut bus, 1, &[]).unwrap_err());
     assert_eq!(line, "start unit tt-x.scope in a.slice: systemd: StartTransientUnit: no answer in 200ms");
-    let line = one_line(&unit().stop(&mut bus).unwrap_err());
-    assert_eq!(line, "stop unit tt-x.scope: systemd: StopUnit: it has not answered before");
+    assert!(bus.is_broken());
+    let line = one_line(&find(&mut bus, Some("info:mine")).unwrap_err());
+    assert!(line.ends_with("systemd: Get: the connection has failed before"), "{line}");
     drop(bus);
     assert_eq!(calls.iter().collect::<Vec<_>>(), ["StartTransientUnit"]);
 }
 
 #[test]
 fn a_failed_unit_of_the_name_is_reset_and_another_one_stays() {
-    let (result, calls) = start(&[Act::Refuse("UnitExists")]);
+    let (result, calls) = start(&[EXISTS, Act::Id(ID), Act::Text("failed"), Act::True, Act::Done]);
     assert_eq!(result, Ok(()));
-    assert_eq!(calls, ["StartTransientUnit", "ResetFailedUnit", "StartTransientUnit"]);
-    let (result, _) = start(&[Act::Refuse("UnitExists"), Act::Job("done"), Act::Refuse("UnitExists")]);
-    assert_eq!(result.unwrap_err(), "start unit tt-x.scope in a.slice: systemd: StartTransientUnit: no");
+    assert_eq!(calls, ["StartTransientUnit", "Get", "Get", "Get", "ResetFailed", "StartTransientUnit"]);
+    let (result, calls) = start(&[EXISTS, Act::Id(ID), Act::Text("active")]);
+    let expected = "start unit tt-x.scope in a.slice: another container or service has a unit of this name: \
+                    systemd: StartTransientUnit: no";
+    assert_eq!(result.unwrap_err(), expected);
+    assert_eq!(calls, ["StartTransientUnit", "Get", "Get"], "nothing is stopped or reset");
+    // It ended by itself meanwhile.
+    assert_eq!(start(&[EXISTS, Act::Id(&[])]).0, Ok(()));
+}
+
+const EXISTS: Act = Act::Refuse("UnitExists");
+const ID: &[u8] = &[0x1f; 16];
+
+fn find(bus: &mut Bus, mark: Option<&str>) -> crate::error::Result<Found> {
+    let placement = Placement {
+        paths: [(String::new(), "/sys/fs/cgroup/a.slice/tt-x.scope".into())].into(),
+        unit_mark: mark.map(str::to_owned),
+        ..Placement::none(Kind::Systemd)
+    };
+    identity::find(bus, "tt-x.scope", &placement)
 }
 
 #[test]
-fn a_unit_that_is_gone_is_stopped() {
+fn a_unit_is_ours_by_its_mark_alone() {
+    let cases: [(&str, Option<&str>, &'static [Act]); 8] = [
+        ("Gone", Some("info:mine"), &[Act::Id(&[])]),
+        ("Ours", Some("info:mine"), &[Act::Id(ID), Act::Texts(&["info:x", "info:mine"])]),
+        ("Foreign", Some("info:mine"), &[Act::Id(ID), Act::Texts(&["info:mine2"])]),
+        ("Foreign", Some("info:mine"), &[Act::Id(ID), Act::Texts(&[])]),
+        ("Gone", Some("info:mine"), &[Act::Id(ID), Act::Refuse("NoUnitForInvocationID")]),
+        // Of a build without marks.
+        ("Ours", None, &[Act::Id(ID), Act::Text("tare container x"), Act::Text("/a.slice/tt-x.scope")]),
+        ("Foreign", None, &[Act::Id(ID), Act::Text("tare container x"), Act::Text("/b.slice/tt-x.scope")]),
+        ("Foreign", None, &[Act::Id(ID), Act::Text("libcontainer container x")]),
+    ];
+    for (expected, mark, acts) in cases {
+        let fixture = Fixture::new(&[]);
+        let (mut bus, _calls) = play(fixture.dir(), acts);
+        let found = find(&mut bus, mark).unwrap();
+        assert!(format!("{found:?}").starts_with(expected), "{found:?} instead of {expected}");
+    }
+}
+
+#[test]
+fn a_unit_is_stopped_by_its_invocation_id_and_may_be_gone() {
     let fixture = Fixture::new(&[]);
-    let (mut bus, _calls) = play(fixture.dir(), &[Act::Refuse("NoSuchUnit")]);
-    unit().stop(&mut bus).unwrap();
+    let acts = &[Act::Id(ID), Act::Job("done"), Act::Refuse("NoUnitForInvocationID"), Act::Job("timeout")];
+    let (mut bus, calls) = play(fixture.dir(), acts);
+    let instance = Instance::find(&mut bus, "tt-x.scope").unwrap().expect("an instance");
+    instance.stop(&mut bus).unwrap();
+    instance.stop(&mut bus).unwrap();
+    let line = one_line(&instance.stop(&mut bus).unwrap_err());
+    assert_eq!(line, "the job's result is \"timeout\"");
+    drop(bus);
+    assert_eq!(calls.iter().collect::<Vec<_>>(), ["Get", "Stop", "Stop", "Stop"]);
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::bus::{Bus, is_refused};
+use super::identity::Instance;
 use super::wire::{Value, Writer};
-use crate::error::{Context as _, Result, anyhow, bail, one_line};
+use crate::error::{Context as _, Result, bail};
 
 /// A scope's name and the slice it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +62,8 @@ impl Unit {
         Ok(expand(&self.slice)?.join(&self.name))
     }
 
-    /// Starts it with a process in it, and waits until it is there.
+    /// Starts it with a process in it, and waits until it is there. After an error that is not systemd's own no it may be
+    /// there as well, or come yet: `identity::find` tells.
     pub(super) fn start(&self, bus: &mut Bus, pid: i32, properties: &[(String, Value)]) -> Result<()> {
         let fixed = [
             ("Slice", Value::Text(self.slice.clone())),
@@ -77,15 +79,15 @@ impl Unit {
         ];
         let mut all: Vec<_> = fixed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         all.extend_from_slice(properties);
-        let result = match self.start_once(bus, &all) {
-            // One of the same name that has failed stays until it is reset.
-            Err(error) if is_refused(&error, "UnitExists") => {
-                self.reset_failed(bus);
-                self.start_once(bus, &all)
-            }
-            result => result,
-        };
-        result.with_context(|| format!("start unit {} in {}", self.name, self.slice))
+        let mut result = self.start_once(bus, &all);
+        if exists(&result) && self.reset_leftover(bus)? {
+            result = self.start_once(bus, &all);
+        }
+        let what = format!("start unit {} in {}", self.name, self.slice);
+        if exists(&result) {
+            return result.context(what + ": another container or service has a unit of this name");
+        }
+        result.context(what)
     }
 
     fn start_once(&self, bus: &mut Bus, properties: &[(String, Value)]) -> Result<()> {
@@ -95,36 +97,20 @@ impl Unit {
         body.properties(properties);
         body.array(8, |_| {}); // no auxiliary units
         let answer = bus.manager("StartTransientUnit", "ssa(sv)a(sa(sv))", body)?;
-        let error = match bus.job_result(answer.body().text()?) {
-            Ok(result) if result == "done" => return Ok(()),
-            Ok(result) => anyhow!("the job's result is {result:?} (journalctl --unit {} may say why)", self.name),
-            Err(error) => error,
-        };
-        self.reset_failed(bus);
-        Err(error)
-    }
-
-    /// Stops it and waits until it is gone; being gone already is as good.
-    pub(super) fn stop(&self, bus: &mut Bus) -> Result<()> {
-        let mut body = Writer::default();
-        body.text(&self.name);
-        body.text("replace");
-        let stopped = match bus.manager("StopUnit", "ss", body) {
-            Err(error) if is_refused(&error, "NoSuchUnit") => return Ok(()),
-            Err(error) => Err(error),
-            Ok(answer) => bus.job_result(answer.body().text()?).map(drop),
-        };
-        self.reset_failed(bus);
-        stopped.with_context(|| format!("stop unit {}", self.name))
-    }
-
-    fn reset_failed(&self, bus: &mut Bus) {
-        let mut body = Writer::default();
-        body.text(&self.name);
-        // Most have not failed, or are gone.
-        if let Err(error) = bus.manager("ResetFailedUnit", "s", body) {
-            log::debug!("{}", one_line(&error));
+        match bus.job_result(answer.body().text()?)?.as_str() {
+            "done" => Ok(()),
+            result => bail!("the job's result is {result:?} (journalctl --unit {} may say why)", self.name),
         }
+    }
+
+    /// Has systemd forget a transient unit of the name that has failed, which stays until then: a name without a process,
+    /// whoever started it. `false` if the name is in use.
+    fn reset_leftover(&self, bus: &mut Bus) -> Result<bool> {
+        let Some(instance) = Instance::find(bus, &self.name)? else { return Ok(true) };
+        if !instance.is_failed_leftover(bus)? {
+            return Ok(false);
+        }
+        instance.reset_failed(bus).map(|()| true)
     }
 
     /// Changes properties of the running unit, not in any file.
@@ -159,6 +145,11 @@ const LONGEST_NAME: usize = 255;
 /// Tells whether a unit's name may have this character (systemd.unit(5)).
 fn is_valid(char: char) -> bool {
     char.is_ascii_alphanumeric() || matches!(char, ':' | '-' | '_' | '.' | '\\' | '@')
+}
+
+/// Whether a unit could not be started because one of the name is there.
+fn exists(started: &Result<()>) -> bool {
+    started.as_ref().is_err_and(|error| is_refused(error, "UnitExists"))
 }
 
 /// An id may have characters that a unit's name must not have (systemd-escape(1)).
@@ -197,6 +188,7 @@ fn expand(slice: &str) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::one_line;
 
     fn unit(path: &str) -> Result<Unit> {
         Unit::of(Some(Path::new(path)), "id", "system.slice")

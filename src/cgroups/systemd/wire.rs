@@ -311,6 +311,37 @@ impl<'a> Reader<'a> {
         Ok(text)
     }
 
+    /// A variant that holds a truth value.
+    pub(super) fn bool_variant(&mut self) -> Result<bool> {
+        self.expect("b")?;
+        Ok(self.u32()? != 0)
+    }
+
+    /// A variant that holds bytes.
+    pub(super) fn bytes_variant(&mut self) -> Result<Vec<u8>> {
+        self.expect("ay")?;
+        let length = self.u32()? as usize;
+        Ok(self.take(length)?.to_vec())
+    }
+
+    /// A variant that holds a list of strings.
+    pub(super) fn texts_variant(&mut self) -> Result<Vec<String>> {
+        self.expect("as")?;
+        let end = self.u32()? as usize + self.at;
+        let mut texts = Vec::new();
+        while self.at < end {
+            texts.push(self.text()?.to_owned());
+        }
+        Ok(texts)
+    }
+
+    fn expect(&mut self, wanted: &str) -> Result<()> {
+        match self.signature()? {
+            found if found == wanted => Ok(()),
+            other => bail!("a value of type {other:?} instead of {wanted:?}"),
+        }
+    }
+
     /// A variant that holds a string.
     pub(super) fn text_variant(&mut self) -> Result<&'a str> {
         match self.signature()? {
@@ -364,6 +395,25 @@ mod tests {
         let mut empty = Writer::default();
         empty.variant(&list);
         assert_eq!(empty.bytes, [5, b'a', b'(', b's', b's', b')', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn properties_are_read_by_their_type() {
+        let mut writer = Writer::default();
+        let list = vec![Value::Text("a".to_owned()), Value::Text("bcde".to_owned())];
+        for value in [Value::Bool(true), Value::bytes(&[1, 2]), Value::Array("s".to_owned(), list)] {
+            writer.variant(&value);
+        }
+        let mut reader = Reader { bytes: &writer.bytes, at: 0, foreign: false };
+        assert!(reader.bool_variant().unwrap());
+        assert_eq!(reader.bytes_variant().unwrap(), [1, 2]);
+        assert_eq!(reader.texts_variant().unwrap(), ["a", "bcde"]);
+        writer.bytes.truncate(writer.bytes.len() - 3);
+        reader = Reader { bytes: &writer.bytes, at: 0, foreign: false };
+        assert!(reader.bytes_variant().is_err(), "of another type");
+        reader = Reader { bytes: &writer.bytes, at: 0, foreign: false };
+        assert!(reader.bool_variant().and_then(|_| reader.bytes_variant()).is_ok());
+        assert!(reader.texts_variant().is_err(), "cut short");
     }
 
     #[test]

@@ -14,15 +14,16 @@ pub(super) mod rdma;
 mod stats;
 
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
 
 use super::manager::{Entry, Manager, Placement};
 use super::oom::OomWatch;
+use super::spared::Spared;
 use super::stats::Stats;
-use super::{check, device_rules, file, snapshot, tree, v2};
+use super::{check, device_rules, file, removal, snapshot, tree, v2};
 use crate::error::{Context, Error, Result, bail};
 use crate::linux::uid_mappings::is_rootless;
 
@@ -34,11 +35,21 @@ pub(super) struct V1 {
     /// Done in [`Manager::create`] or [`Manager::apply_devices`]: not to be done again by [`Manager::apply`].
     cpuset_done: Cell<bool>,
     devices_done: Cell<bool>,
+    /// It is a new container's: no other one may get it until init is in.
+    is_new: bool,
+    /// What other containers have in it.
+    spared: Spared,
 }
 
 impl V1 {
     pub(super) fn new(placement: Placement, explicit: bool) -> Self {
-        Self { placement, explicit, cpuset_done: Cell::new(false), devices_done: Cell::new(false) }
+        let (cpuset_done, devices_done) = (Cell::new(false), Cell::new(false));
+        Self { placement, explicit, cpuset_done, devices_done, is_new: false, spared: Spared::default() }
+    }
+
+    /// To leave alone what other containers have in it.
+    pub(super) fn sparing(self, spared: Spared) -> Self {
+        Self { spared, ..self }
     }
 
     fn dir(&self, controller: &str) -> Option<&Path> {
@@ -70,16 +81,19 @@ impl V1 {
         dirs
     }
 
+    /// The directory in the unified hierarchy, if it is there: it is not if the placement is that of the first record.
+    fn made_unified(&self) -> Result<Option<&Path>> {
+        let Some(dir) = self.unified() else { return Ok(None) };
+        Ok(tree::is_there(dir)?.then_some(dir))
+    }
+
     /// The hierarchy whose processes are the container's: runc's choice.
     fn main(&self) -> Option<&Path> {
         self.dir("devices").or_else(|| self.placement.paths.values().next().map(PathBuf::as_path))
     }
 
     fn refuse_occupied(&self, dir: &Path) -> Result<()> {
-        match tree::pids(dir)?.len() {
-            0 => Ok(()),
-            count => bail!("container's cgroup is not empty: {count} process(es) found in {}", dir.display()),
-        }
+        tree::refuse_members(&tree::members(dir, &self.spared)?, dir)
     }
 
     fn refuse_frozen(&self, dir: &Path) -> Result<()> {
@@ -165,6 +179,14 @@ fn needed<'a>(dir: Option<&'a Path>, controller: &str) -> Result<&'a Path> {
     dir.with_context(|| format!("cannot set {controller} limit: container could not join or create cgroup"))
 }
 
+/// Says that a container's cgroup is gone, and not what fails without it.
+pub(super) fn refuse_gone(dir: &Path) -> Result<()> {
+    if !tree::is_there(dir)? {
+        bail!("the container's cgroup is gone: {}", dir.display());
+    }
+    Ok(())
+}
+
 impl Manager for V1 {
     fn placement(&self) -> &Placement {
         &self.placement
@@ -189,15 +211,20 @@ impl Manager for V1 {
         if result.is_err() {
             tree::unmake(&made);
         }
+        self.is_new = result.is_ok();
         result
     }
 
     fn entry(&self) -> Result<Entry> {
         let mut tasks = Vec::with_capacity(self.placement.paths.len());
         for dir in self.dirs() {
-            tasks.push(OwnedFd::from(file::open(dir, "tasks")?));
+            let file = OwnedFd::from(file::open(dir, "tasks")?);
+            if self.is_new && self.main() == Some(dir) {
+                tree::claim(file.as_fd(), dir)?;
+            }
+            tasks.push(file);
         }
-        let unified = self.unified().filter(|dir| dir.exists()); // not made if the placement is the recorded one
+        let unified = self.made_unified()?;
         Ok(match (tasks.is_empty(), unified) {
             (true, None) => Entry::Nothing,
             (true, Some(unified)) => Entry::Into(v2::open_dir(unified)?),
@@ -208,7 +235,7 @@ impl Manager for V1 {
 
     fn attach(&self, pid: i32) -> Result<()> {
         let pid = pid.to_string();
-        let unified = self.unified().filter(|dir| dir.exists());
+        let unified = self.made_unified()?;
         self.dirs().into_iter().chain(unified).try_for_each(|dir| file::write(dir, "cgroup.procs", &pid))
     }
 
@@ -247,27 +274,37 @@ impl Manager for V1 {
     }
 
     fn update(&self, resources: &LinuxResources, commit: &dyn Fn() -> Result<()>) -> Result<()> {
+        for dir in self.dirs() {
+            refuse_gone(dir)?;
+        }
         let before = snapshot::v1(|controller| self.dir(controller), resources);
         self.limit(resources).and_then(|()| commit()).inspect_err(|_| before.restore())
     }
 
     fn pids(&self) -> Result<Vec<i32>> {
-        self.main().map_or(Ok(Vec::new()), tree::pids)
+        self.main().map_or(Ok(Vec::new()), |dir| Ok(tree::members(dir, &self.spared)?.pids))
+    }
+
+    fn is_idle(&self) -> Result<bool> {
+        self.main().map_or(Ok(true), tree::is_idle)
     }
 
     fn kill(&self) -> Result<()> {
         let Some(dir) = self.main() else { return Ok(()) };
-        let Some(freezer) = self.dir("freezer").filter(|dir| dir.exists()) else { return tree::kill_all(dir) };
-        if tree::pids(dir)?.is_empty() {
+        let pids = self.pids()?;
+        if pids.is_empty() {
             return Ok(());
         }
+        // Freezing would stop the processes of the others, too, and this one if it is in there.
+        let alone = self.spared.is_empty() && !pids.contains(&tree::own_pid());
+        let Some(freezer) = self.dir("freezer").filter(|_| alone) else { return tree::kill_all(dir, &self.spared) };
         // Frozen processes do not fork; the signal waits until they thaw. A freezer that does not get there in time
         // (processes in uninterruptible sleep) must not keep us from killing.
         let frozen = freezer::freeze(freezer, true);
         if let Err(error) = &frozen {
             log::debug!("{}", crate::error::one_line(error));
         }
-        let killed = tree::kill_all(dir);
+        let killed = tree::kill_all(dir, &self.spared);
         match freezer::freeze(freezer, false) {
             Err(error) if !file::is_gone(&error) => Err(error),
             _ => killed,
@@ -284,7 +321,7 @@ impl Manager for V1 {
     }
 
     fn destroy(&self) -> Result<()> {
-        self.dirs().into_iter().chain(self.unified()).try_for_each(tree::remove)
+        removal::remove(self.dirs().into_iter().chain(self.unified()), &self.spared)
     }
 
     fn oom_kills(&self) -> u64 {
@@ -292,7 +329,7 @@ impl Manager for V1 {
     }
 
     fn stats(&self) -> Result<Stats> {
-        if !self.exists() {
+        if !self.exists()? {
             bail!("the container's cgroup is gone");
         }
         stats::read(|controller| self.dir(controller))
@@ -302,8 +339,8 @@ impl Manager for V1 {
         OomWatch::v1(self.dir("memory").context("the memory controller is not mounted, or not the container's")?)
     }
 
-    fn exists(&self) -> bool {
-        self.main().is_some_and(Path::exists)
+    fn exists(&self) -> Result<bool> {
+        self.main().map_or(Ok(false), tree::is_there)
     }
 }
 

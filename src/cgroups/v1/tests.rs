@@ -101,7 +101,7 @@ fn every_hierarchy_gets_a_directory_that_a_thread_can_enter() {
     let v1 = inside.lines().filter(|line| !line.starts_with("0::"));
     assert!(v1.clone().count() > 0 && v1.clone().all(|line| line.ends_with(&path)), "{inside}");
     let root = place(&Wanted::at(Kind::Cgroupfs, Some(Path::new("/tare-test-none")), "x")).unwrap();
-    assert!(!root.exists() && own.manager.exists());
+    assert!(!root.exists().unwrap() && own.manager.exists().unwrap());
     root.destroy().unwrap();
 }
 
@@ -231,7 +231,7 @@ fn kill_ends_what_forks_and_what_is_frozen() {
     own.manager.kill().unwrap();
     own.children[0].wait().unwrap();
     own.manager.destroy().unwrap();
-    assert!(!own.manager.exists() && own.manager.pids().unwrap().is_empty());
+    assert!(!own.manager.exists().unwrap() && own.manager.pids().unwrap().is_empty());
     own.manager.kill().unwrap();
 }
 

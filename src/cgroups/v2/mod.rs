@@ -14,7 +14,7 @@ mod unified;
 mod v1_alone;
 
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cgroups_rs::fs::{cpuset::CpuSetController, pid::PidController};
@@ -26,8 +26,9 @@ use oci_spec::runtime::LinuxResources;
 use super::file::{self, converted};
 use super::manager::{Entry, Manager, Placement};
 use super::oom::OomWatch;
+use super::spared::Spared;
 use super::stats::Stats;
-use super::{check, device_rules, snapshot, tree, v1};
+use super::{check, device_rules, removal, snapshot, tree, v1};
 use crate::error::{Context, Error, Result, bail, errno};
 use crate::linux::uid_mappings::is_rootless;
 
@@ -81,11 +82,21 @@ pub(super) struct V2 {
     devices_done: Cell<bool>,
     /// Who is to own it, if not the caller.
     owner: Option<u32>,
+    /// It is a new container's: no other one may get it until init is in.
+    is_new: bool,
+    /// What other containers have in it.
+    spared: Spared,
 }
 
 impl V2 {
     pub(super) fn new(placement: Placement, root: PathBuf, explicit: bool) -> Self {
-        Self { placement, root, explicit, devices_done: Cell::new(false), owner: None }
+        let (devices_done, spared) = (Cell::new(false), Spared::default());
+        Self { placement, root, explicit, devices_done, owner: None, is_new: false, spared }
+    }
+
+    /// To leave alone what other containers have in it.
+    pub(super) fn sparing(self, spared: Spared) -> Self {
+        Self { spared, ..self }
     }
 
     /// To be owned by a user of the host.
@@ -117,6 +128,21 @@ impl V2 {
         self.set_owner(dir)
     }
 
+    /// The same by a descriptor of the directory, which cannot come to mean another; `None` if it is gone.
+    pub(super) fn held(&self) -> Result<Option<Held>> {
+        let Some(dir) = self.dir() else { return Ok(None) };
+        let descriptor = match open_dir(dir) {
+            Err(error) if file::is_gone(&error) => return Ok(None),
+            result => result?,
+        };
+        // With the dot it is the directory itself, for lstat(2), too.
+        let short = PathBuf::from(format!("/proc/self/fd/{}/.", descriptor.as_raw_fd()));
+        let placement = Placement { paths: [(String::new(), short.clone())].into(), ..self.placement.clone() };
+        let spared = self.spared.moved(dir, &short);
+        let cgroup = Self::new(placement, self.root.clone(), true).sparing(spared);
+        Ok(Some(Held { cgroup, _descriptor: descriptor }))
+    }
+
     /// Takes over a cgroup that systemd has made around its first process.
     pub(super) fn adopt(&self) -> Result<()> {
         let Some(dir) = self.dir() else { return Ok(()) };
@@ -126,6 +152,7 @@ impl V2 {
 
     /// [`Manager::update`], and what else may refuse the new values: then, too, the files are what they were before.
     pub(super) fn update_and(&self, resources: &LinuxResources, also: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.dir().map_or(Ok(()), v1::refuse_gone)?;
         let before = self.dir().map(|dir| snapshot::v2(dir, resources));
         let changed = self.limit(resources).and_then(|()| also());
         if let (Err(_), Some(before)) = (&changed, before) {
@@ -155,6 +182,19 @@ impl V2 {
     }
 }
 
+/// A cgroup that is addressed by a descriptor.
+pub(super) struct Held {
+    cgroup: V2,
+    _descriptor: OwnedFd,
+}
+
+impl Held {
+    /// As [`Manager::kill`].
+    pub(super) fn kill(&self) -> Result<()> {
+        self.cgroup.kill()
+    }
+}
+
 fn set_cpuset(dir: &Path, resources: &LinuxResources) -> Result<()> {
     let Some(cpu) = resources.cpu() else { return Ok(()) };
     let controller = CpuSetController::new(dir.into(), dir.into(), true);
@@ -176,10 +216,7 @@ impl Manager for V2 {
 
     fn check_unused(&self) -> Result<()> {
         let Some(dir) = self.dir() else { return Ok(()) };
-        match tree::pids(dir)?.len() {
-            0 => {}
-            count => bail!("container's cgroup is not empty: {count} process(es) found in {}", dir.display()),
-        }
+        tree::refuse_members(&tree::members(dir, &self.spared)?, dir)?;
         if freezer::is_frozen(dir)? {
             bail!("container's cgroup unexpectedly frozen: {}", dir.display());
         }
@@ -189,7 +226,10 @@ impl Manager for V2 {
     fn create(&mut self, resources: Option<&LinuxResources>) -> Result<()> {
         let Some(dir) = self.dir() else { return Ok(()) };
         let mut made = Vec::with_capacity(1);
-        let Err(error) = self.make(dir, resources, &mut made) else { return Ok(()) };
+        let Err(error) = self.make(dir, resources, &mut made) else {
+            self.is_new = true;
+            return Ok(());
+        };
         tree::unmake(&made);
         if self.explicit || !no_permission(&error) {
             return Err(unable_to_apply(error).context("linux.cgroupsPath"));
@@ -204,7 +244,12 @@ impl Manager for V2 {
     }
 
     fn entry(&self) -> Result<Entry> {
-        self.dir().map_or(Ok(Entry::Nothing), |dir| open_dir(dir).map(Entry::Into))
+        let Some(dir) = self.dir() else { return Ok(Entry::Nothing) };
+        let descriptor = open_dir(dir)?;
+        if self.is_new {
+            tree::claim(descriptor.as_fd(), dir)?;
+        }
+        Ok(Entry::Into(descriptor))
     }
 
     fn attach(&self, pid: i32) -> Result<()> {
@@ -242,20 +287,29 @@ impl Manager for V2 {
     }
 
     fn pids(&self) -> Result<Vec<i32>> {
-        self.dir().map_or(Ok(Vec::new()), tree::pids)
+        self.dir().map_or(Ok(Vec::new()), |dir| Ok(tree::members(dir, &self.spared)?.pids))
+    }
+
+    fn is_idle(&self) -> Result<bool> {
+        self.dir().map_or(Ok(true), tree::is_idle)
     }
 
     fn kill(&self) -> Result<()> {
         let Some(dir) = self.dir() else { return Ok(()) };
+        let members = tree::members(dir, &self.spared)?;
+        if members.count() == 0 {
+            return Ok(());
+        }
+        // The kernel's way takes all that is below, the others' and this process included.
+        if !self.spared.is_empty() || members.pids.contains(&tree::own_pid()) {
+            return tree::kill_all(dir, &self.spared);
+        }
         match file::write(dir, "cgroup.kill", "1") {
             Ok(()) => Ok(()),
             // Before Linux 5.14, and in a threaded cgroup. A frozen v2 cgroup's processes die of SIGKILL.
             Err(error) if matches!(errno(&error), Some(Errno::ENOENT | Errno::EOPNOTSUPP)) => {
-                if tree::pids(dir)?.is_empty() {
-                    return Ok(());
-                }
                 let _ = freezer::freeze(dir, true); // only so that nothing forks meanwhile; kill_all ends without
-                tree::kill_all(dir)
+                tree::kill_all(dir, &self.spared)
             }
             Err(error) if file::is_gone(&error) => Ok(()),
             Err(error) => Err(error),
@@ -272,7 +326,7 @@ impl Manager for V2 {
     }
 
     fn destroy(&self) -> Result<()> {
-        self.dir().map_or(Ok(()), tree::remove)
+        removal::remove(self.dir().into_iter(), &self.spared)
     }
 
     fn oom_kills(&self) -> u64 {
@@ -280,9 +334,9 @@ impl Manager for V2 {
     }
 
     fn stats(&self) -> Result<Stats> {
-        match self.dir().filter(|dir| dir.exists()) {
-            Some(dir) => stats::read(dir),
-            None => bail!("the container's cgroup is gone"),
+        match self.dir() {
+            Some(dir) if tree::is_there(dir)? => stats::read(dir),
+            _ => bail!("the container's cgroup is gone"),
         }
     }
 
@@ -290,8 +344,8 @@ impl Manager for V2 {
         OomWatch::v2(self.dir().context("the container has no cgroup")?)
     }
 
-    fn exists(&self) -> bool {
-        self.dir().is_some_and(Path::exists)
+    fn exists(&self) -> Result<bool> {
+        self.dir().map_or(Ok(false), tree::is_there)
     }
 }
 

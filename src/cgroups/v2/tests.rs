@@ -30,7 +30,7 @@ impl Own {
             return None;
         }
         let dir = root.join(format!("tare-test2-{}-{name}/x", std::process::id()));
-        let placement = Placement { kind: Kind::Cgroupfs, paths: BTreeMap::from([(String::new(), dir)]), unit: None };
+        let placement = Placement { paths: BTreeMap::from([(String::new(), dir)]), ..Placement::none(Kind::Cgroupfs) };
         // The machine's own hierarchy is not to be changed: no controllers are enabled from the test's root down.
         let root = placement.paths[""].parent().unwrap().to_owned();
         std::fs::create_dir_all(&root).unwrap();
@@ -87,7 +87,7 @@ fn a_cgroup_is_made_entered_frozen_killed_and_removed() {
     own.manager.freeze(false).unwrap();
     std::fs::create_dir_all(own.dir().join("a/b")).unwrap();
     own.manager.destroy().unwrap();
-    assert!(!own.manager.exists());
+    assert!(!own.manager.exists().unwrap());
     own.manager.destroy().unwrap();
     own.manager.kill().unwrap();
 }
@@ -97,7 +97,7 @@ fn without_cgroup_kill_the_processes_end_too() {
     let Some(mut own) = Own::made("old") else { return };
     own.run("while :; do sleep 5 & sleep 0.001; done");
     freezer::freeze(own.dir(), true).unwrap();
-    tree::kill_all(own.dir()).unwrap();
+    tree::kill_all(own.dir(), &Spared::default()).unwrap();
     own.children[0].wait().unwrap();
     own.manager.destroy().unwrap();
 }
