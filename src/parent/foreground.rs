@@ -1,5 +1,6 @@
 //! `run` without `--detach`: stay with the container, pass signals and the terminal on, end as it ends.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::errno::Errno;
@@ -31,9 +32,17 @@ const NOT_FORWARDED: &[Signal] = &[
     Signal::SIGSYS,
 ];
 
+/// How long the last of the output waits for a reader that takes nothing, in milliseconds, once the caller has asked for the
+/// end.
+const PATIENCE: u16 = 5000;
+
 /// Signals kept until somebody looks: from before the program starts, so that none is lost.
 #[derive(Debug)]
-pub struct Signals(SignalFd);
+pub struct Signals {
+    fd: SignalFd,
+    /// One of them asked a process to end.
+    ask_to_end: Cell<bool>,
+}
 
 impl Signals {
     /// Blocks what is to be forwarded.
@@ -42,21 +51,24 @@ impl Signals {
         NOT_FORWARDED.iter().filter(|&&signal| signal != Signal::SIGCHLD).for_each(|&signal| set.remove(signal));
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).context("block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        SignalFd::with_flags(&set, flags).map(Self).context("signalfd")
+        let fd = SignalFd::with_flags(&set, flags).context("signalfd")?;
+        Ok(Self { fd, ask_to_end: Cell::new(false) })
     }
 
     fn next(&self) -> Result<Option<i32>> {
-        let info = self.0.read_signal().context("read signalfd")?;
-        Ok(info.map(|info| info.ssi_signo as i32))
+        let info = self.fd.read_signal().context("read signalfd")?;
+        let signal = info.map(|info| info.ssi_signo as i32);
+        if let Some(libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM) = signal {
+            self.ask_to_end.set(true);
+        }
+        Ok(signal)
     }
 
     /// Takes all that have come; returns whether one of them asks a process to end.
     fn ask_to_end(&self) -> Result<bool> {
-        let mut ask = false;
-        while let Some(signal) = self.next()? {
-            ask |= matches!(signal, libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM);
-        }
-        Ok(ask)
+        self.ask_to_end.set(false);
+        while self.next()?.is_some() {}
+        Ok(self.ask_to_end.get())
     }
 }
 
@@ -65,7 +77,7 @@ pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>, mut noti
     timing::phase("wait for the container's end");
     let mut relay = master.map(Relay::new).transpose()?;
     loop {
-        let own = [init.pidfd.as_fd(), signals.0.as_fd()].map(|fd| Some(PollFd::new(fd, PollFlags::POLLIN)));
+        let own = [init.pidfd.as_fd(), signals.fd.as_fd()].map(|fd| Some(PollFd::new(fd, PollFlags::POLLIN)));
         let [master, input, output] = relay.as_ref().map_or([const { None }; 3], Relay::poll_fds);
         let said = notify.as_ref().map(Proxy::poll_fd);
         let [pidfd, signal] = own;
@@ -101,15 +113,18 @@ fn wait<const N: usize>(fds: [Option<PollFd<'_>>; N], timeout: PollTimeout) -> R
     Ok(asked.map(|asked| asked && ready.next().unwrap_or(false)))
 }
 
-/// Passes on the last of the program's output. A reader may take as long as it likes, until the caller asks this process to
-/// end: there is no other any more whom that could be meant for.
+/// Passes on the last of the program's output. A reader may take as long as it likes, unless the caller asks for the end:
+/// there is no other process any more whom that could be meant for. A caller that has asked before waits [`PATIENCE`] for a
+/// reader that takes nothing. Without a word: standard error may be as full.
 fn finish(mut relay: Relay, signals: &Signals) -> Result<()> {
+    let asked_before = signals.ask_to_end.get();
+    let timeout = if asked_before { PollTimeout::from(PATIENCE) } else { PollTimeout::NONE };
     let mut ready = false;
     while !relay.drain(ready) {
-        let signal = PollFd::new(signals.0.as_fd(), PollFlags::POLLIN);
-        let [signalled, room] = wait([Some(signal), relay.poll_output()], PollTimeout::NONE)?;
-        if signalled && signals.ask_to_end()? {
-            return Ok(()); // without a word: standard error may be as full
+        let signal = PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN);
+        let [signalled, room] = wait([Some(signal), relay.poll_output()], timeout)?;
+        if signalled && signals.ask_to_end()? || asked_before && !signalled && !room {
+            return Ok(());
         }
         ready = room;
     }

@@ -145,6 +145,23 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_that_cannot_be_opened_again_is_written_as_it_has_room() {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let (out, into) = pipe().unwrap();
+        // Nobody may open a pipe for reading by a descriptor that was opened for writing.
+        assert!(!Stream::open(into.as_fd(), Way::In).unwrap().never_waits());
+        let stream = Stream { fd: into, how: How::WhenReady(PIPE_ROOM) };
+        let has_room = || poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO).unwrap() > 0;
+        let mut written = 0;
+        while has_room() {
+            written += stream.write(&[b'x'; 10_000]).unwrap();
+        }
+        assert!(written >= PIPE_ROOM, "{written}");
+        drop(out);
+        assert_eq!(stream.write(b"x"), Err(Errno::EPIPE));
+    }
+
+    #[test]
     fn neither_a_pipe_nor_a_socket_is_waited_for_and_the_callers_flags_stay() {
         let (out, into) = pipe().unwrap();
         let flags = |fd: &OwnedFd| fcntl(fd, FcntlArg::F_GETFL).unwrap();

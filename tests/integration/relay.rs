@@ -223,16 +223,22 @@ fn a_full_output_keeps_no_signal_from_the_program() {
 }
 
 #[test]
-fn after_the_programs_end_a_signal_ends_the_wait_for_a_reader() {
+fn a_caller_that_asked_for_the_end_does_not_wait_for_a_reader_for_ever() {
     only_tare!("the reference waits for ever");
     let (c, child, _output) = with_full_output();
     signal(&child, Signal::SIGTERM);
-    eventually("the program has ended", || {
-        let state = c.call(&["state", &c.id]);
-        (state.exit_code() != 0 || state.json()["status"] == "stopped").then_some(())
-    });
-    signal(&child, Signal::SIGTERM);
     assert_eq!(code(child), Some(9));
+    c.assert_nothing_left();
+}
+
+#[test]
+fn after_the_programs_end_a_signal_ends_the_wait_for_a_reader() {
+    only_tare!("the reference waits for ever");
+    let (c, child, _output) = with_full_output();
+    c.kill("KILL").ok();
+    eventually("the program has ended", || (c.status() == "stopped").then_some(()));
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(code(child), Some(137));
     c.assert_nothing_left();
 }
 
