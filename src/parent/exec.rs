@@ -145,6 +145,9 @@ pub fn exec(
         Ok(terminal) => Ok((spawned, terminal)),
         Err(error) => {
             end_child(spawned.pidfd.as_fd());
+            if birth.is_due() {
+                spawn::end_children();
+            }
             Err(error)
         }
     }

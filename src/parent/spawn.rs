@@ -17,7 +17,7 @@ use crate::cgroups::{Entry, Manager};
 use crate::error::{Context as _, Result, anyhow, one_line};
 use crate::protocol::{self, ToParent};
 use crate::sys::clone::{Side, fork};
-use crate::sys::fd::pidfd_open;
+use crate::sys::fd::{end_child, pidfd_open};
 use crate::timing;
 
 /// A process in a container, as the parent knows it.
@@ -52,6 +52,14 @@ pub fn adopt(pid: i32) -> Result<Process> {
     waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)
         .with_context(announced)?;
     Ok(Process { pid, pidfd })
+}
+
+/// Ends the children that are left, best effort: one may have been born whose maker died before it was announced.
+pub fn end_children() {
+    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    for child in children.split_whitespace().filter_map(|pid| adopt(pid.parse().ok()?).ok()) {
+        end_child(child.pidfd.as_fd());
+    }
 }
 
 /// Makes a process by way of another one, in the cgroup: that enters namespaces from which nobody comes back, which says

@@ -4,10 +4,12 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::container::Container;
-use crate::runtime::{Outcome, need_root, only_tare, skip};
+use crate::container::{Container, is_alive};
+use crate::runtime::{Outcome, eventually, need_root, only_tare, skip};
 use crate::tracer::{self, SECRET, Traced, shares_pids};
 
 const RUNC: &str = "runc makes the process in the pid namespace, and confines it there";
@@ -139,6 +141,34 @@ fn exec_in_a_user_namespace_is_confined_from_its_first_instruction() {
         skip!("ptrace is not permitted here");
     };
     assert_eq!(traced.stdout.replace('\r', ""), "512\nterminal\n");
+}
+
+#[test]
+fn exec_whose_process_is_not_announced_leaves_none() {
+    need_root!("an ordinary user may not look at a process that hides");
+    only_tare!("{RUNC}");
+    let c = Container::sleeping();
+    c.launch();
+    let init = c.pid();
+    let mut born = None;
+    let traced = tracer::run(&c, &["exec", &c.id, "sleep", "1000"], |pid| {
+        if !shares_pids(pid, init) {
+            return false;
+        }
+        // Its maker, which stands still, is the other child of the same process.
+        let parent = status(pid, &["PPid"])[0].split_whitespace().nth(1).expect("a pid").to_owned();
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        let others = children.split_whitespace().filter_map(|child| child.parse().ok()).filter(|child| *child != pid);
+        for maker in others {
+            kill(Pid::from_raw(maker), Signal::SIGKILL).expect("kill the maker");
+            born = Some(pid);
+        }
+        true
+    });
+    let Some(traced) = traced else { skip!("ptrace is not permitted here") };
+    let Some(born) = born else { skip!("this kernel does not list the children of a process") };
+    assert_eq!(traced.code, 255, "{}", traced.stderr);
+    eventually("the process that was not announced is gone", || (!is_alive(born)).then_some(()));
 }
 
 fn exec(c: &Container, args: &[&str]) -> Outcome {
