@@ -21,8 +21,8 @@ pub fn check(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// The UTS namespace is not one that is joined by a path and is the host's all the same. Its own name may be given to it:
-/// some engines do so for a container in the host's network.
+/// Refuses to change the names of a UTS namespace that is joined by a path and is the host's all the same. The name that it
+/// has is no change: some engines give it to a container in the host's network.
 pub fn check_joined(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
     let (hostname, domainname) = (given(spec.hostname()), given(spec.domainname()));
     if (hostname.is_none() && domainname.is_none()) || !namespaces.is_shared(LinuxNamespaceType::Uts)? {

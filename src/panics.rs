@@ -14,12 +14,12 @@ static CHANNEL: AtomicI32 = AtomicI32::new(-1);
 /// A second panic is one of the report's.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
-/// Has every panic of this process reported, and end it.
+/// Makes every panic of this process an error that is reported and ends it.
 pub fn report_as_errors() {
     std::panic::set_hook(Box::new(report));
 }
 
-/// In a process that was made for a container: has a panic told to its parent.
+/// Sends panics to the parent from here on, in a process that was made for a container.
 pub fn tell_parent(channel: &protocol::Init) {
     CHANNEL.store(channel.number(), Relaxed);
 }

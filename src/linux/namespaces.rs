@@ -138,8 +138,8 @@ impl Namespaces {
         Ok(namespaces)
     }
 
-    /// Is the namespace of this type joined by a path, however it is spelled, that leads to the runtime's own or the host's
-    /// (that of the first process, as far as it may be looked at)? What is set in it is not the container's alone.
+    /// Returns whether the namespace of this type is joined by a path, however it is spelled, that leads to the runtime's own
+    /// or the host's: that of process 1, as far as it may be looked at. What is set in it is not the container's alone.
     pub fn is_shared(&self, wanted: Type) -> Result<bool> {
         let Kind(_, name, flag) = kind(wanted);
         let Some((.., fd)) = self.joined.iter().find(|(_, joined, _)| joined == flag) else { return Ok(false) };
@@ -294,7 +294,7 @@ fn open_path(path: &str) -> Result<OwnedFd> {
         .with_context(|| format!("linux.namespaces: open {path}"))
 }
 
-/// The name of a type in `/proc/<pid>/ns`.
+/// Returns the name of a type in `/proc/<pid>/ns`.
 fn file_of(name: &str) -> &str {
     match name {
         "network" => "net",
@@ -303,7 +303,7 @@ fn file_of(name: &str) -> &str {
     }
 }
 
-/// Is it this namespace of a process in /proc? Of one that may not be looked at it is not known.
+/// Returns whether it is this namespace of a process in /proc; false where that one may not be looked at.
 fn is_named(namespace: &OwnedFd, process: &str, file: &str) -> nix::Result<bool> {
     let identity = |found: FileStat| (found.st_dev, found.st_ino);
     match stat(format!("/proc/{process}/ns/{file}").as_str()) {

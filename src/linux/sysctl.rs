@@ -31,7 +31,7 @@ pub fn check(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// The namespace that a parameter belongs to is not one that is joined by a path and is the host's all the same.
+/// Refuses a parameter whose namespace is joined by a path and is the host's all the same.
 pub fn check_joined(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
     for (name, _) in configured(spec) {
         let context = || format!("linux.sysctl {name:?}");

@@ -53,7 +53,7 @@ pub fn find(program: &str, path: &str) -> Result<PathBuf> {
     }
 }
 
-/// Is it a file that this process may execute?
+/// Checks that it is a file which this process may execute.
 pub fn check_executable(path: &Path) -> Result<(), Errno> {
     let found = stat(path)?;
     match found.st_mode & libc::S_IFMT {

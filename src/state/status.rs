@@ -112,7 +112,8 @@ fn living(pid: i32, start: u64) -> Result<Option<u8>> {
     Ok(read_stat(pid)?.filter(alive).map(|(state, _)| state))
 }
 
-/// Has a process executed a program since it was made? `None`: it is gone, and was waited for. A zombie still tells.
+/// Returns whether a process has executed a program since it was made; a zombie still tells. `None` if it is gone, or if
+/// another one has its id by now.
 pub fn has_executed(pid: i32, start: Option<u64>) -> Result<Option<bool>> {
     /// PF_FORKNOEXEC of linux/sched.h: set by fork(2), cleared by execve(2) before it closes descriptors.
     const NOT_EXECUTED: u64 = 0x40;

@@ -39,7 +39,7 @@ pub fn check(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// The network namespace is not one that is joined by a path and is the host's all the same.
+/// Refuses devices for a network namespace that is joined by a path and is the host's all the same.
 pub fn check_joined(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
     if !configured(spec).is_empty() && namespaces.is_shared(Type::Network)? {
         bail!("{NOT_POSSIBLE}");
