@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
 use crate::error::{Context, Error, Result};
@@ -82,6 +82,16 @@ fn is_cgroup2(path: &Path) -> Result<bool> {
         Err(Errno::ENOENT) => Ok(false),
         Err(errno) => Err(Error::new(errno).context(format!("statfs {}", path.display()))),
     }
+}
+
+/// Whether there is a cgroup file system at `/sys/fs/cgroup` or right below. The mount table does not tell: what is
+/// mounted may be covered.
+pub(super) fn is_visible() -> bool {
+    let is_cgroup = |path: &Path| {
+        statfs(path).is_ok_and(|fs| matches!(fs.filesystem_type(), CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC))
+    };
+    let below = |root: &Path| std::fs::read_dir(root).into_iter().flatten().flatten().any(|at| is_cgroup(&at.path()));
+    is_cgroup(Path::new(MOUNT_POINT)) || below(Path::new(MOUNT_POINT))
 }
 
 fn detect() -> Result<Found> {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::layout;
 use super::spared::Spared;
 use super::tree::{self, Members, children};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Result, bail};
 use crate::sys::proc_stat;
 
 /// How long killed processes may take to leave: each needs processor time to die, and the kernel frees its memory first.
@@ -54,7 +55,11 @@ fn remove_below(dir: &Path, spared: &Spared, begin: Instant) -> Result<bool> {
         }
         let error = match fs::remove_dir(dir) {
             Ok(()) => return Ok(true),
-            Err(error) if is_gone(&error) => return Ok(true),
+            Err(error) if is_gone(&error) && layout::is_visible() => return Ok(true),
+            // In another mount namespace it may well be there.
+            Err(error) if is_gone(&error) => {
+                bail!("rmdir {}: no cgroup file system is mounted at {}", dir.display(), layout::MOUNT_POINT)
+            }
             Err(error) => error,
         };
         // EBUSY means sub-cgroups or processes. A read-only mount says EROFS of a directory that is not there, too.

@@ -9,7 +9,7 @@ use oci_spec::runtime::ContainerState;
 use super::damaged;
 use super::others;
 use crate::cgroups;
-use crate::error::{Context as _, Result, anyhow, bail};
+use crate::error::{Context as _, Error, Result, anyhow, bail};
 use crate::hooks::{self, Caller, Point, ends_before};
 use crate::linux::intel_rdt;
 use crate::root::on_host;
@@ -46,8 +46,14 @@ pub fn delete(container: &Container, force: bool) -> Result<()> {
         Err(error) if force && error.is::<Damaged>() => return damaged::delete(container, &error, &lock),
         result => result?,
     };
-    // Its making ended before anything but the directory was there.
-    let Some(record) = record else { return container.remove(&lock) };
+    let Some(record) = record else {
+        // Usually its making ended before anything but the directory was there. An init that waits has lost its record.
+        return match container.find_init()? {
+            None => container.remove(&lock),
+            Some(_) if force => damaged::delete(container, &missing(), &lock),
+            Some(_) => Err(missing()),
+        };
+    };
     if !force {
         check_may_go(&record, container.status_locked(&record, &lock)?)?;
     } else if !Point::Poststart.of(record.hooks.as_ref()).is_empty()
@@ -56,6 +62,10 @@ pub fn delete(container: &Container, force: bool) -> Result<()> {
         container.kill_hooks(|point| point != Point::Poststop.name())?;
     }
     destroy(container, &record, &lock)
+}
+
+fn missing() -> Error {
+    anyhow!("state.json is missing, of a container that waits to be started")
 }
 
 /// Refuses a container that has to be stopped first.

@@ -55,8 +55,8 @@ pub fn configure(spec: &mut Spec, container: &Path) -> Result<bool> {
 
 /// Makes the directory that is mounted; the socket comes into it when somebody reads it.
 pub fn make_directory(container: &Container) -> Result<()> {
-    fs::create_dir(container.path().join(DIRECTORY))
-        .and_then(|()| fs::set_permissions(container.path().join(DIRECTORY), Permissions::from_mode(0o755)))
+    fs::create_dir(container.short_path().join(DIRECTORY))
+        .and_then(|()| fs::set_permissions(container.short_path().join(DIRECTORY), Permissions::from_mode(0o755)))
         .with_context(|| format!("{VARIABLE}: make its directory"))
 }
 
@@ -83,7 +83,9 @@ impl Proxy {
     /// Listens to the program, if it was created with a socket and the runtime has one. `main_pid` is the process to watch
     /// once it is ready.
     pub fn open(container: &Container, main_pid: u32) -> Result<Option<Self>> {
-        let Some(host) = host_socket().filter(|_| container.path().join(DIRECTORY).exists()) else { return Ok(None) };
+        let Some(host) = host_socket().filter(|_| container.short_path().join(DIRECTORY).exists()) else {
+            return Ok(None);
+        };
         if !container.is_gated()? {
             // It runs, and whoever started it may still listen.
             return Ok(None);

@@ -97,6 +97,36 @@ fn without_a_procfs_a_container_is_not_taken_for_stopped() {
     c.assert_nothing_left();
 }
 
+#[test]
+fn without_cgroups_to_be_seen_a_container_is_not_taken_for_gone() {
+    only_tare!("runc removes its directory");
+    need_root!("for a mount namespace");
+    let c = Container::sleeping();
+    c.launch();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"", "sh"]).arg(runtime());
+    command.args(c.global_args()).args(["delete", "--force", &c.id]);
+    let outcome = c.finish(&mut command);
+    assert_ne!(outcome.exit_code(), 0, "{}", outcome.stderr);
+    assert!(record(&c).exists(), "{}", outcome.stderr);
+    c.delete_force().ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_created_container_without_its_record_does_not_live_on() {
+    only_tare!("runc removes the directory alone");
+    let c = Container::sleeping();
+    c.create().ok();
+    let pid = c.pid();
+    fs::remove_file(record(&c)).expect("remove the record");
+    c.delete().fails(&["state.json is missing"]);
+    assert!(is_alive(pid));
+    c.delete_force().ok();
+    assert!(!is_alive(pid));
+    c.assert_nothing_left();
+}
+
 /// What a mistake or a program may have put in the record's place: it is not waited for, not followed, and not forgotten.
 #[test]
 fn a_record_that_is_no_file_is_an_error_and_the_container_stays() {
