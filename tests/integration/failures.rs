@@ -47,6 +47,20 @@ fn an_init_that_is_killed_before_the_program_is_no_success() {
     }
 }
 
+/// In a container that is not started: its own program could not be executed either.
+#[test]
+fn an_exec_that_is_killed_before_the_program_is_no_success() {
+    only_tare!("the reference takes it for a program that has ended");
+    let [c, _] = killed_before_the_program();
+    c.create().ok();
+    for flags in [&["exec", "--detach"][..], &["exec"]] {
+        let outcome = c.call(&[flags, &[c.id.as_str(), "true"]].concat()).code(255);
+        assert!(outcome.stderr.contains("killed by SIGSYS"), "{}", outcome.stderr);
+    }
+    c.delete_force().ok();
+    c.assert_nothing_left();
+}
+
 #[test]
 fn a_program_that_has_ended_when_its_start_is_looked_at_is_a_success() {
     let c = Container::new();
