@@ -133,6 +133,12 @@ pub trait Manager {
     /// All processes in the cgroup and below, but for those of cgroups that are spared ([`reopen_sparing`]).
     fn pids(&self) -> Result<Vec<i32>>;
 
+    /// Whether the cgroup is still this container's: a name of systemd's may have come to another
+    /// unit. For signals that are not sent by [`Manager::kill`], which asks itself.
+    fn is_ours(&self) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Whether it has neither processes nor sub-cgroups, or is gone.
     fn is_idle(&self) -> Result<bool>;
 

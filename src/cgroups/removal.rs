@@ -1,4 +1,5 @@
-//! Removing a container's cgroup, the same on v1 and v2: bounded, and with a word about what stands in the way.
+//! Removing a container's cgroup, the same on v1 and v2: bounded, and with a word about what stands
+//! in the way.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,18 +15,21 @@ use super::tree::{self, Members, children};
 use crate::error::{Context as _, Error, Result, bail};
 use crate::sys::proc_stat;
 
-/// How long killed processes may take to leave: each needs processor time to die, and the kernel frees its memory first.
+/// How long killed processes may take to leave: each needs processor time to die, and the kernel
+/// frees its memory first.
 const DYING: Duration = Duration::from_secs(10);
 
-/// How long to wait for processes that nothing has killed: they may be on their way out, or stay for ever.
+/// How long to wait for processes that nothing has killed: they may be on their way out, or stay
+/// for ever.
 const ALIVE: Duration = Duration::from_secs(1);
 
-/// Removes the cgroups of one container, a directory a hierarchy, with those below them. What other containers have there
-/// is left, with a warning.
+/// Removes the cgroups of one container, a directory a hierarchy, with those below them. What other
+/// containers have there is left, with a warning.
 ///
 /// # Errors
 ///
-/// The first directory that cannot be removed, with the pids that keep it; the others are removed all the same.
+/// The first directory that cannot be removed, with the pids that keep it; the others are removed
+/// all the same.
 pub(super) fn remove<'a>(dirs: impl Iterator<Item = &'a Path>, spared: &Spared) -> Result<()> {
     let begin = Instant::now();
     let mut first = Ok(());
@@ -45,7 +49,8 @@ pub(super) fn remove<'a>(dirs: impl Iterator<Item = &'a Path>, spared: &Spared) 
 
 /// Removes a cgroup and those below it; `false` if another container's is in the way.
 ///
-/// A process that was killed leaves its cgroup a moment after its parent has seen it end: EBUSY is tried again.
+/// A process that was killed leaves its cgroup a moment after its parent has seen it end: EBUSY is
+/// tried again.
 fn remove_below(dir: &Path, spared: &Spared, begin: Instant) -> Result<bool> {
     let own_begin = Instant::now();
     let mut pause = Duration::ZERO;
@@ -62,7 +67,8 @@ fn remove_below(dir: &Path, spared: &Spared, begin: Instant) -> Result<bool> {
             }
             Err(error) => error,
         };
-        // EBUSY means sub-cgroups or processes. A read-only mount says EROFS of a directory that is not there, too.
+        // EBUSY means sub-cgroups or processes. A read-only mount says EROFS of a directory that is
+        // not there, too.
         match children(dir) {
             Ok(children) => {
                 let mut all = true;
@@ -114,8 +120,8 @@ fn refuse_strangers(dir: &Path) -> Result<()> {
     Err(Error::new(Errno::EBUSY).context(what))
 }
 
-/// Whether a process has ended, is ending, or has a SIGKILL pending (proc_pid_stat(5)). One that cannot be looked at counts
-/// as dying: it is waited for longer.
+/// Whether a process has ended, is ending, or has a SIGKILL pending (proc_pid_stat(5)). One that
+/// cannot be looked at counts as dying: it is waited for longer.
 fn is_dying(pid: i32) -> bool {
     let mut buffer = [0; proc_stat::LONGEST];
     let stat = proc_stat::read(&format!("/proc/{pid}/stat"), &mut buffer);

@@ -1,4 +1,5 @@
-//! What other containers have in a container's cgroup or below it: killing and removing leaves that alone.
+//! What other containers have in a container's cgroup or below it: killing and removing leaves that
+//! alone.
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +12,15 @@ struct Claim {
     dir: PathBuf,
 }
 
-/// The cgroups of other containers that lie in a container's own. Each is left alone with all that is below it.
+/// The cgroups of other containers that lie in a container's own. Each is left alone with all that
+/// is below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spared(Vec<Claim>);
 
 impl Spared {
-    /// Adds what the container `id` has in `own` or below it. A directory that is the same for both belongs to the other
-    /// one only while that lives: a container may get the cgroup of one that has stopped.
+    /// Adds what the container `id` has in `own` or below it. A directory that is the same for both
+    /// belongs to the other one only while that lives: a container may get the cgroup of one that
+    /// has stopped.
     pub fn add(&mut self, own: &Placement, id: &str, placement: &Placement, is_alive: impl Fn() -> bool) {
         for (controller, dir) in &placement.paths {
             let Some(base) = own.paths.get(controller) else { continue };

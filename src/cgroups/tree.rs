@@ -15,7 +15,8 @@ use super::spared::Spared;
 use crate::error::{Context, Error, Result, bail, errno};
 use crate::sys::fd::{FlockOperation, flock};
 
-/// Whether a directory is there. Only ENOENT and ENODEV say that it is not: a failure to look does not mean that it is gone.
+/// Whether a directory is there. Only ENOENT and ENODEV say that it is not: a failure to look does
+/// not mean that it is gone.
 pub(super) fn is_there(dir: &Path) -> Result<bool> {
     match fs::symlink_metadata(dir) {
         Ok(_) => Ok(true),
@@ -29,8 +30,8 @@ fn make_dir(dir: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new().mode(0o755).create(dir)
 }
 
-/// Makes a directory and its missing ancestors; those that it made are appended to `made`, outermost first. Tells
-/// whether the directory itself is new.
+/// Makes a directory and its missing ancestors; those that it made are appended to `made`,
+/// outermost first. Tells whether the directory itself is new.
 pub(super) fn make(dir: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
     match make_dir(dir) {
         Ok(()) => {
@@ -59,8 +60,8 @@ pub(super) fn unmake(made: &[PathBuf]) {
     }
 }
 
-/// The sub-cgroups. A directory of a cgroup file system counts its subdirectories in st_nlink: the usual one has none
-/// and its thirty files need not be listed.
+/// The sub-cgroups. A directory of a cgroup file system counts its subdirectories in st_nlink: the
+/// usual one has none and its thirty files need not be listed.
 pub(super) fn children(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     if fs::symlink_metadata(dir)?.nlink() <= 2 {
         return Ok(Vec::new());
@@ -146,8 +147,8 @@ pub(super) fn add_own(dir: &Path, members: &mut Members) -> Result<bool> {
     Ok(true)
 }
 
-/// Takes a cgroup for a new container: of two creates at once that both found it empty, one gets it. The lock is held by the
-/// descriptor, a copy of which init has until it is in.
+/// Takes a cgroup for a new container: of two creates at once that both found it empty, one gets
+/// it. The lock is held by the descriptor, a copy of which init has until it is in.
 ///
 /// # Errors
 ///
@@ -172,7 +173,8 @@ pub(super) fn refuse_members(members: &Members, dir: &Path) -> Result<()> {
     }
 }
 
-/// The same without those of threaded v2 cgroups below it, which `cgroup.procs` lists as well: by its threads.
+/// The same without those of threaded v2 cgroups below it, which `cgroup.procs` lists as well: by
+/// its threads.
 fn add_own_alone(dir: &Path, members: &mut Members) -> Result<bool> {
     let Some(text) = file::read_if_there(dir, "cgroup.threads")? else { return add_own(dir, members) };
     for line in text.lines() {
@@ -193,8 +195,9 @@ fn process_of(thread: i32) -> Option<i32> {
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
-/// SIGKILL to all processes of a cgroup until no new ones appear: a process may fork between two readings, but what was
-/// killed forks no more. Bounded. Spares other containers' and this process itself.
+/// SIGKILL to all processes of a cgroup until no new ones appear: a process may fork between two
+/// readings, but what was killed forks no more. Bounded. Spares other containers' and this process
+/// itself.
 pub(super) fn kill_all(dir: &Path, spared: &Spared) -> Result<()> {
     const ROUNDS: usize = 100;
     let mut killed: Vec<i32> = vec![own_pid()];

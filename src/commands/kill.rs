@@ -58,7 +58,7 @@ fn kill_one(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
 fn kill_survivors(container: &Container, record: &Record) -> Result<()> {
     let Ok(cgroup) = others::cgroup_beside(container, &record.cgroup) else { bail!("container not running") };
     match cgroup.pids() {
-        Ok(pids) if !pids.is_empty() => cgroup.kill(),
+        Ok(pids) if !pids.is_empty() && cgroup.is_ours()? => cgroup.kill(),
         _ => bail!("container not running"),
     }
 }
@@ -88,6 +88,9 @@ fn signal_all(container: &Container, record: &Record, signal: i32) -> Result<()>
     }
     let mut rest = cgroup.pids()?;
     rest.retain(|&pid| pid != record.init_process_pid);
+    if rest.is_empty() || !cgroup.is_ours()? {
+        return init;
+    }
     rest.into_iter().try_for_each(|pid| sent(kill(pid, signal), signal, pid)).and(init)
 }
 

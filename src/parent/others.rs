@@ -1,11 +1,12 @@
-//! The cgroup of a container among those of other containers: one may lie below another's, or be the same directory.
+//! The cgroup of a container among those of other containers: one may lie below another's, or be
+//! the same directory.
 
 use crate::cgroups::{self, Manager, Placement, Spared};
 use crate::error::Result;
 use crate::state::{self, Container, Root, Status};
 
-/// Opens a container's cgroup, to signal what is in it or to remove it. What the records of other containers of the same
-/// root name there is spared.
+/// Opens a container's cgroup, to signal what is in it or to remove it. What the records of other
+/// containers of the same root name there is spared.
 pub fn cgroup_beside(container: &Container, own: &Placement) -> Result<Box<dyn Manager>> {
     let cgroup = cgroups::reopen(own)?;
     // The usual one has nothing left in it when init has ended: the other records need not be read.

@@ -123,6 +123,8 @@ fn delete_leaves_a_unit_that_got_the_name_later_alone() {
         c.wait_for_status("stopped");
         eventually("the unit has ended", || (property(&unit, "ActiveState") != "active").then_some(()));
         let foreign = Foreign::start(&unit);
+        c.call(&["kill", "--all", &c.id, "TERM"]).ok();
+        c.call(&["kill", "--all", &c.id, "KILL"]).ok();
         c.call(&[&["delete"], flags, &[c.id.as_str()]].concat()).ok();
         foreign.assert_untouched();
         assert!(!c.bundle.state_root().join(&c.id).exists());

@@ -1,9 +1,10 @@
-//! Whether the unit of a name is the one that this container's create started. Names are used again: only that one may be
-//! stopped.
+//! Whether the unit of a name is the one that this container's create started. Names are used
+//! again: only that one may be stopped.
 //!
-//! `create` writes a mark of its own into the unit's properties, and into the record before it asks for the unit. systemd
-//! gives each start of a unit an invocation id, by which the unit can be addressed: what is looked at and what is then
-//! stopped are the same, whatever else gets the name meanwhile.
+//! `create` writes a mark of its own into the unit's properties, and into the record before it asks
+//! for the unit. systemd gives each start of a unit an invocation id, by which the unit can be
+//! addressed: what is looked at and what is then stopped are the same, whatever else gets the name
+//! meanwhile.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
@@ -13,19 +14,22 @@ use super::wire::{Value, Writer};
 use crate::cgroups::Placement;
 use crate::error::{Context as _, Result, anyhow, ensure};
 
-/// The property that holds the mark: a list of references (systemd.unit(5)), of which systemd needs nothing to exist.
+/// The property that holds the mark: a list of references (systemd.unit(5)), of which systemd needs
+/// nothing to exist.
 const MARKED: &str = "Documentation";
 
 /// Begins a mark. A reference to an info page may hold any text.
 const PREFIX: &str = "info:tare/create-";
 
-/// Makes a mark that no other create has: 128 bits of the standard library's keys, which are random.
+/// Makes a mark that no other create has: 128 bits of the standard library's keys, which are
+/// random.
 pub(super) fn new_mark() -> String {
     let random = || RandomState::new().hash_one(std::process::id());
     format!("{PREFIX}{:016x}{:016x}", random(), random())
 }
 
-/// Adds the mark to the properties of a unit that is to be started; an annotation may name others for the property.
+/// Adds the mark to the properties of a unit that is to be started; an annotation may name others
+/// for the property.
 pub(super) fn add_mark(properties: &mut Vec<(String, Value)>, mark: &str) {
     let mark = Value::Text(mark.to_owned());
     match properties.iter_mut().find(|(name, _)| name == MARKED) {
@@ -61,8 +65,8 @@ fn is_ours(instance: &Instance, bus: &mut Bus, placement: &Placement) -> Result<
     if let Some(mark) = &placement.unit_mark {
         return Ok(instance.marks(bus)?.iter().any(|text| text == mark));
     }
-    // The record is of a build that made no mark: the unit is the one with its description that has its cgroup, or that
-    // has none any more.
+    // The record is of a build that made no mark: the unit is the one with its description that has
+    // its cgroup, or that has none any more.
     if !instance.text(bus, UNIT, "Description")?.starts_with("tare container ") {
         return Ok(false);
     }
@@ -138,7 +142,8 @@ fn is_unknown(error: &crate::error::Error) -> bool {
     ["NoUnitForInvocationID", "NoSuchUnit", "UnknownObject"].iter().any(|name| is_refused(error, name))
 }
 
-/// The object of a unit: its name, or its invocation id, with all but letters and digits as `_` and two hex digits.
+/// The object of a unit: its name, or its invocation id, with all but letters and digits as `_` and
+/// two hex digits.
 fn object(name: &str) -> String {
     let mut object = "/org/freedesktop/systemd1/unit/".to_owned();
     for (index, byte) in name.bytes().enumerate() {

@@ -219,6 +219,10 @@ impl Manager for Systemd {
         self.cgroup.pids()
     }
 
+    fn is_ours(&self) -> Result<bool> {
+        Ok(!matches!(self.find()?, Found::Foreign))
+    }
+
     fn is_idle(&self) -> Result<bool> {
         self.cgroup.is_idle()
     }

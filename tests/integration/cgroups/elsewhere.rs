@@ -1,5 +1,5 @@
-//! A container and its cgroup that have come apart: processes of others in it, an init that was moved out, a cgroup that is
-//! gone.
+//! A container and its cgroup that have come apart: processes of others in it, an init that was
+//! moved out, a cgroup that is gone.
 
 use std::fs;
 use std::path::PathBuf;
@@ -30,7 +30,8 @@ impl Drop for Stranger {
     }
 }
 
-/// Cgroups beside a container's, with its name and more: they go with the value, and their processes too.
+/// Cgroups beside a container's, with its name and more: they go with the value, and their
+/// processes too.
 struct Beside(Vec<PathBuf>);
 
 impl Beside {
@@ -83,7 +84,8 @@ fn delete_names_a_process_that_it_has_not_killed() {
     let c = Container::sleeping();
     c.launch();
     let stranger = Stranger::new();
-    // A container's processes are looked for in the devices' hierarchy: there is none of the host's.
+    // A container's processes are looked for in the devices' hierarchy: there is none of the
+    // host's.
     let dir = v1_dir(c.pid(), "memory");
     fs::write(dir.join("cgroup.procs"), stranger.pid()).expect("move the stranger");
     let begin = Instant::now();

@@ -6,7 +6,8 @@ use crate::cgroup_tree::{empty, named};
 use crate::container::{Container, is_alive};
 use crate::runtime::{need_cgroupfs, need_root, only_tare};
 
-/// Two containers of one state root, the second one's cgroup below the first one's. Neither has processes in between.
+/// Two containers of one state root, the second one's cgroup below the first one's. Neither has
+/// processes in between.
 fn nested() -> (Container, Container) {
     let mut outer = Container::sleeping();
     outer.config["linux"]["cgroupsPath"] = json!(format!("/{}", outer.id));
