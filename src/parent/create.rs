@@ -327,9 +327,11 @@ impl<'a> Undo<'a> {
             let _ = pidfd_send_signal(init.pidfd.as_fd(), libc::SIGKILL);
         }
         let record = self.container.load()?;
-        // By the record: what other containers have in the cgroup is spared.
+        // What other containers have in the cgroup is spared. The record names all that may have been made; it is gone if
+        // somebody has removed the directory.
         let cgroup = match (&self.cgroup, &record) {
             (Some(_), Some(record)) => Some(others::cgroup_sparing_others(self.container, &record.cgroup)?),
+            (Some(cgroup), None) => Some(others::cgroup_sparing_others(self.container, cgroup.placement())?),
             _ => None,
         };
         if let Some(cgroup) = &cgroup {
