@@ -1,4 +1,5 @@
-//! `run` without `--detach`: stay with the container, pass signals and the terminal on, end as it ends.
+//! `run` without `--detach`: stay with the container, pass signals and the terminal on, end as it
+//! ends.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -32,8 +33,8 @@ const NOT_FORWARDED: &[Signal] = &[
     Signal::SIGSYS,
 ];
 
-/// How long the last of the output waits for a reader that takes nothing, in milliseconds, once the caller has asked for the
-/// end.
+/// How long the last of the output waits for a reader that takes nothing, in milliseconds, once the
+/// caller has asked for the end.
 const PATIENCE: u16 = 5000;
 
 /// Signals kept until somebody looks: from before the program starts, so that none is lost.
@@ -72,7 +73,8 @@ impl Signals {
     }
 }
 
-/// Stays until init ends; returns its exit status, 128 and the signal's number if a signal ended it.
+/// Stays until init ends; returns its exit status, 128 and the signal's number if a signal ended
+/// it.
 pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>, mut notify: Option<Proxy>) -> Result<i32> {
     timing::phase("wait for the container's end");
     let mut relay = master.map(Relay::new).transpose()?;
@@ -101,7 +103,8 @@ pub fn stay(init: &Process, signals: &Signals, master: Option<OwnedFd>, mut noti
     }
 }
 
-/// Waits for one of these descriptors, and says which are ready. A descriptor that is missing never is.
+/// Waits for one of these descriptors, and says which are ready. A descriptor that is missing never
+/// is.
 fn wait<const N: usize>(fds: [Option<PollFd<'_>>; N], timeout: PollTimeout) -> Result<[bool; N]> {
     let asked = fds.each_ref().map(Option::is_some);
     let mut present: Vec<_> = fds.into_iter().flatten().collect();
@@ -113,9 +116,10 @@ fn wait<const N: usize>(fds: [Option<PollFd<'_>>; N], timeout: PollTimeout) -> R
     Ok(asked.map(|asked| asked && ready.next().unwrap_or(false)))
 }
 
-/// Passes on the last of the program's output. A reader may take as long as it likes, unless the caller asks for the end:
-/// there is no other process any more whom that could be meant for. A caller that has asked before waits [`PATIENCE`] for a
-/// reader that takes nothing. Without a word: standard error may be as full.
+/// Passes on the last of the program's output. A reader may take as long as it likes, unless the
+/// caller asks for the end: there is no other process any more whom that could be meant for. A
+/// caller that has asked before waits [`PATIENCE`] for a reader that takes nothing. Without a word:
+/// standard error may be as full.
 fn finish(mut relay: Relay, signals: &Signals) -> Result<()> {
     let asked_before = signals.ask_to_end.get();
     let timeout = if asked_before { PollTimeout::from(PATIENCE) } else { PollTimeout::NONE };
@@ -142,7 +146,8 @@ fn exit_status(init: &Process) -> Result<i32> {
 fn forward(init: &Process, signals: &Signals, relay: Option<&Relay>) -> Result<()> {
     while let Some(signal) = signals.next()? {
         match Signal::try_from(signal) {
-            // A child of ours, or one that was handed to us, may have ended: reap it, but not init, whose end is waited for.
+            // A child of ours, or one that was handed to us, may have ended: reap it, but not init,
+            // whose end is waited for.
             Ok(Signal::SIGCHLD) => reap_others(init.pid),
             Ok(Signal::SIGWINCH) if relay.is_some() => relay.into_iter().for_each(Relay::resize),
             // The container may have ended between the two.

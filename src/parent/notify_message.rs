@@ -1,5 +1,6 @@
-//! What a program may say to its supervisor (sd_notify(3)). It is taken apart as the supervisor would do it, and what was
-//! understood is written anew: no byte of the program's decides where a line ends.
+//! What a program may say to its supervisor (sd_notify(3)). It is taken apart as the supervisor
+//! would do it, and what was understood is written anew: no byte of the program's decides where a
+//! line ends.
 
 /// The longest message that systemd takes (NOTIFY_BUFFER_MAX, which is PIPE_BUF).
 pub const LONGEST: usize = 4096;
@@ -17,8 +18,8 @@ enum Value {
     Text,
 }
 
-/// What is passed on. Which process is the main one is not among it, nor anything that comes with descriptors or changes
-/// what the supervisor does with the service later.
+/// What is passed on. Which process is the main one is not among it, nor anything that comes with
+/// descriptors or changes what the supervisor does with the service later.
 const KNOWN: &[(&str, Value)] = &[
     ("READY", Value::One),
     ("RELOADING", Value::One),
@@ -37,8 +38,9 @@ const KNOWN: &[(&str, Value)] = &[
 pub struct Message(Vec<(&'static str, String)>);
 
 impl Message {
-    /// Understands a datagram; none if nothing of it is for the supervisor. As for systemd, lines end with either line
-    /// break, the first of two equal names counts, and a message with a zero byte or of more than [`LONGEST`] is none.
+    /// Understands a datagram; none if nothing of it is for the supervisor. As for systemd, lines
+    /// end with either line break, the first of two equal names counts, and a message with a zero
+    /// byte or of more than [`LONGEST`] is none.
     pub fn parse(datagram: &[u8]) -> Option<Self> {
         let datagram = datagram.strip_suffix(b"\0").unwrap_or(datagram);
         if datagram.len() > LONGEST || datagram.contains(&0) {
@@ -60,8 +62,8 @@ impl Message {
         self.0.iter().any(|(name, _)| *name == "READY")
     }
 
-    /// Returns the message for the supervisor; a program that is ready comes with the process to watch. A status that
-    /// leaves no room for the rest is left out.
+    /// Returns the message for the supervisor; a program that is ready comes with the process to
+    /// watch. A status that leaves no room for the rest is left out.
     pub fn compose(&self, main_pid: u32) -> String {
         let compose = |with_status: bool| {
             let lines = self.0.iter().filter(|(name, _)| with_status || *name != "STATUS");

@@ -1,7 +1,9 @@
-//! NOTIFY_SOCKET (sd_notify(3)): who supervises the runtime learns when the container's program is ready.
+//! NOTIFY_SOCKET (sd_notify(3)): who supervises the runtime learns when the container's program is
+//! ready.
 //!
-//! The program gets a socket of its own in /run/notify, runc's place for it. What it says there is passed on; that it is
-//! ready, together with the id of the process to watch from then on, which it cannot know.
+//! The program gets a socket of its own in /run/notify, runc's place for it. What it says there is
+//! passed on; that it is ready, together with the id of the process to watch from then on, which it
+//! cannot know.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
@@ -34,7 +36,8 @@ const INSIDE: &str = "/run/notify";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The same once the container has ended.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
-/// How many messages are passed on at a time: a program that never stops keeps nothing else from being noticed.
+/// How many messages are passed on at a time: a program that never stops keeps nothing else from
+/// being noticed.
 const AT_A_TIME: usize = 16;
 
 /// Gives the program a way to the socket, if the runtime has one. True if it has.
@@ -65,8 +68,8 @@ fn host_socket() -> Option<String> {
     std::env::var(VARIABLE).ok().filter(|path| path.starts_with(['/', '@']))
 }
 
-/// Both sides of the conversation, and what is on its way. A supervisor that does not read stops the program's messages,
-/// and nothing else.
+/// Both sides of the conversation, and what is on its way. A supervisor that does not read stops
+/// the program's messages, and nothing else.
 #[derive(Debug)]
 pub struct Proxy {
     program: UnixDatagram,
@@ -80,8 +83,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens to the program, if it was created with a socket and the runtime has one. `main_pid` is the process to watch
-    /// once it is ready.
+    /// Listens to the program, if it was created with a socket and the runtime has one. `main_pid`
+    /// is the process to watch once it is ready.
     pub fn open(container: &Container, main_pid: u32) -> Result<Option<Self>> {
         let Some(host) = host_socket().filter(|_| container.short_path().join(DIRECTORY).exists()) else {
             return Ok(None);
@@ -109,14 +112,16 @@ impl Proxy {
         }
     }
 
-    /// Passes on some of what the program has said, as far as the supervisor has room for it. False: there may be more.
+    /// Passes on some of what the program has said, as far as the supervisor has room for it.
+    /// False: there may be more.
     pub fn pass_on(&mut self) -> bool {
         let mut buffer = [0; notify_message::LONGEST + 1];
         for _ in 0..AT_A_TIME {
             if !self.send() {
                 return false;
             }
-            // A descriptor that comes with a message is closed by the kernel: that is what a barrier waits for.
+            // A descriptor that comes with a message is closed by the kernel: that is what a
+            // barrier waits for.
             let Ok(length) = self.program.recv(&mut buffer) else { return true };
             if let Some(message) = Message::parse(&buffer[..length]) {
                 self.waiting = Some((message.compose(self.main_pid), message.is_ready()));
@@ -157,8 +162,8 @@ impl Proxy {
         Ok(())
     }
 
-    /// Stays until the program is ready, or the container has ended, and the supervisor knows of it: it would ignore a
-    /// message of a process that is gone.
+    /// Stays until the program is ready, or the container has ended, and the supervisor knows of
+    /// it: it would ignore a message of a process that is gone.
     pub fn stay_until_ready(mut self, init: &OwnedFd) -> Result<()> {
         // From when on the program's readiness waits for the supervisor.
         let mut deadline = None;

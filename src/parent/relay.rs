@@ -1,6 +1,6 @@
-//! Between the caller's standard streams and the container's terminal. Nothing is read before there is room for it, no
-//! call waits, and no descriptor is asked about that has nothing to say: poll(2) is the only place to wait, together with
-//! the signals and the container's end.
+//! Between the caller's standard streams and the container's terminal. Nothing is read before there
+//! is room for it, no call waits, and no descriptor is asked about that has nothing to say: poll(2)
+//! is the only place to wait, together with the signals and the container's end.
 
 use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -15,12 +15,12 @@ use super::terminal_guard::RawTerminal;
 use crate::error::{Context as _, Result};
 use crate::sys::terminal;
 
-/// How long a terminal that the program has closed, or that is another job's, is left alone, in milliseconds: nothing tells
-/// of its being opened again.
+/// How long a terminal that the program has closed, or that is another job's, is left alone, in
+/// milliseconds: nothing tells of its being opened again.
 const PAUSE: u16 = 50;
 
-/// How much is passed on after the program's end: more than any terminal holds, and less than other processes could go on
-/// writing for ever.
+/// How much is passed on after the program's end: more than any terminal holds, and less than other
+/// processes could go on writing for ever.
 const LAST_WORDS: usize = 1 << 20;
 
 /// The caller's standard streams, connected to the container's terminal.
@@ -43,8 +43,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Connects the standard streams to the container's terminal. A terminal on standard input becomes raw for as long as
-    /// the relay lives; signals have to be blocked.
+    /// Connects the standard streams to the container's terminal. A terminal on standard input
+    /// becomes raw for as long as the relay lives; signals have to be blocked.
     pub fn new(master: OwnedFd) -> Result<Self> {
         let raw = io::stdin().is_terminal().then(RawTerminal::new).transpose()?;
         // Init had the only other descriptor of it, and has closed it.
@@ -71,8 +71,8 @@ impl Relay {
         }
     }
 
-    /// Returns what is waited for: the container's terminal, the input, the output. A descriptor without an event is left
-    /// out, because poll(2) reports a hang-up that nobody has asked for.
+    /// Returns what is waited for: the container's terminal, the input, the output. A descriptor
+    /// without an event is left out, because poll(2) reports a hang-up that nobody has asked for.
     pub fn poll_fds(&self) -> [Option<PollFd<'_>>; 3] {
         let mut events = PollFlags::empty();
         events.set(PollFlags::POLLIN, self.to_caller.is_empty());
@@ -111,7 +111,8 @@ impl Relay {
         self.write_output(output);
     }
 
-    /// Passes on what the program wrote before it ended; false: there is no room in the output, `ready` once there is.
+    /// Passes on what the program wrote before it ended; false: there is no room in the output,
+    /// `ready` once there is.
     pub fn drain(&mut self, mut ready: bool) -> bool {
         loop {
             if self.to_caller.is_empty() {
@@ -163,7 +164,8 @@ impl Relay {
         if errno == Errno::EAGAIN {
             return;
         }
-        // A reader that has gone is the caller's choice, and the program goes on as it would with a pipe.
+        // A reader that has gone is the caller's choice, and the program goes on as it would with a
+        // pipe.
         if !matches!(errno, Errno::EPIPE | Errno::ECONNRESET) {
             log::warn!("standard output: write: {}; what the program writes from here on is lost", errno.desc());
         }
@@ -172,7 +174,8 @@ impl Relay {
     }
 }
 
-/// Reading from the terminal of a session whose foreground is another job fails with EIO, because SIGTTIN is blocked.
+/// Reading from the terminal of a session whose foreground is another job fails with EIO, because
+/// SIGTTIN is blocked.
 fn is_in_background() -> bool {
     tcgetpgrp(io::stdin()).is_ok_and(|group| group != getpgrp())
 }

@@ -1,5 +1,6 @@
-//! A standard stream of the caller's that is read or written without ever waiting for its other end. The caller's open
-//! file description is shared with others and stays as it is: O_NONBLOCK is a flag of that.
+//! A standard stream of the caller's that is read or written without ever waiting for its other
+//! end. The caller's open file description is shared with others and stays as it is: O_NONBLOCK is
+//! a flag of that.
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -43,7 +44,8 @@ enum How {
 }
 
 impl Stream {
-    /// Takes a standard stream. A pipe or a terminal is opened again, which gives it a description of its own.
+    /// Takes a standard stream. A pipe or a terminal is opened again, which gives it a description
+    /// of its own.
     pub fn open(standard: BorrowedFd<'_>, way: Way) -> Result<Self> {
         let what = || format!("standard {}", if way == Way::In { "input" } else { "output" });
         let found = fstat(standard).with_context(what)?;

@@ -1,5 +1,6 @@
-//! The caller's terminal in raw mode, and who sees to it that it does not stay so: a process that outlives this one, however
-//! it ends. A shell that does not look after its terminal could not be used any more.
+//! The caller's terminal in raw mode, and who sees to it that it does not stay so: a process that
+//! outlives this one, however it ends. A shell that does not look after its terminal could not be
+//! used any more.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -26,8 +27,8 @@ pub struct RawTerminal {
 }
 
 impl RawTerminal {
-    /// Makes standard input, which is a terminal, raw. Signals have to be blocked: the guard waits for one, and is not to
-    /// be ended by those that are meant for the container.
+    /// Makes standard input, which is a terminal, raw. Signals have to be blocked: the guard waits
+    /// for one, and is not to be ended by those that are meant for the container.
     pub fn new() -> Result<Self> {
         let before = tcgetattr(io::stdin()).context("terminal: tcgetattr")?;
         let mut raw = before.clone();
@@ -50,7 +51,8 @@ impl Drop for RawTerminal {
     }
 }
 
-/// The guard's life: it waits for the end of its parent, and puts the terminal right if nobody else did.
+/// The guard's life: it waits for the end of its parent, and puts the terminal right if nobody else
+/// did.
 fn watch(parent: Pid, before: &Termios) -> ! {
     // Nothing but the terminal: whoever waits for the end of a pipe must not wait for the guard.
     let _ = close_from(1, &[]);

@@ -27,10 +27,12 @@ pub fn has_home(process: &Process) -> bool {
     value(env, "HOME").is_some_and(|home| !home.is_empty())
 }
 
-/// The environment with each name once, its last value winning: what is configured, what tells of passed descriptors, and
-/// HOME, which programs expect (runc sets it too). A home directory is bytes: its name need not be UTF-8.
+/// The environment with each name once, its last value winning: what is configured, what tells of
+/// passed descriptors, and HOME, which programs expect (runc sets it too). A home directory is
+/// bytes: its name need not be UTF-8.
 pub fn prepare(process: &Process, passed: &[String], home: impl FnOnce() -> Vec<u8>) -> Result<Vec<CString>> {
-    // Sorted, not hashed: a hash's seed is random, and a seccomp filter may forbid getrandom(2) by now.
+    // Sorted, not hashed: a hash's seed is random, and a seccomp filter may forbid getrandom(2) by
+    // now.
     let mut names = BTreeSet::new();
     let mut env = Vec::new();
     let mut has_home = false;

@@ -1,5 +1,5 @@
-//! Socket activation (sd_listen_fds(3)): what a service manager passes to the runtime is passed on to the program, which is
-//! told of it by the same variables.
+//! Socket activation (sd_listen_fds(3)): what a service manager passes to the runtime is passed on
+//! to the program, which is told of it by the same variables.
 
 use std::os::fd::RawFd;
 
@@ -34,14 +34,15 @@ impl Passed {
         Ok(())
     }
 
-    /// Adds the descriptors that `--preserve-fds` asks for, which come after those of a service manager.
+    /// Adds the descriptors that `--preserve-fds` asks for, which come after those of a service
+    /// manager.
     pub fn preserve(&mut self, count: u32) -> Result<()> {
         self.extend(count, is_handed_over).with_context(|| format!("--preserve-fds {count}"))
     }
 }
 
-/// Returns those that were passed to this process: the variables may be another one's, inherited. Fails if one is not open:
-/// in its place the program would get what the runtime has opened.
+/// Returns those that were passed to this process: the variables may be another one's, inherited.
+/// Fails if one is not open: in its place the program would get what the runtime has opened.
 pub fn received() -> Result<Passed> {
     let env = |name: &str| std::env::var(name).ok();
     of(env, std::process::id(), is_handed_over)

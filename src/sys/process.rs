@@ -44,11 +44,13 @@ pub fn begin() -> Result<()> {
     Ok(())
 }
 
-/// The umask that the commands begin with which this process starts; as its own is, if it has never been set.
+/// The umask that the commands begin with which this process starts; as its own is, if it has never
+/// been set.
 static UMASK_OF_COMMANDS: AtomicU32 = AtomicU32::new(u32::MAX);
 
-/// Keeps what this process makes from being written by others (a umask of 0), and has it usable by its owner (a umask of
-/// 0777). What a stricter umask denies to others stays denied, and commands begin with the caller's.
+/// Keeps what this process makes from being written by others (a umask of 0), and has it usable by
+/// its owner (a umask of 0777). What a stricter umask denies to others stays denied, and commands
+/// begin with the caller's.
 pub fn restrict_umask() {
     let least = Mode::from_bits_truncate(0o022);
     let callers = umask(least);
@@ -65,8 +67,9 @@ pub fn set_umask(mask: Mode) {
     UMASK_OF_COMMANDS.store(mask.bits(), Ordering::Relaxed);
 }
 
-/// Gives every signal its default meaning: what is ignored stays so in execve(2), and the caller's choice is not the
-/// program's. A write to a pipe that nobody reads stays an error until then, by a handler, which execve(2) takes away.
+/// Gives every signal its default meaning: what is ignored stays so in execve(2), and the caller's
+/// choice is not the program's. A write to a pipe that nobody reads stays an error until then, by a
+/// handler, which execve(2) takes away.
 pub fn default_signals() -> nix::Result<()> {
     extern "C" fn nothing(_: libc::c_int) {}
     for signal in 1..=LAST_SIGNAL {
@@ -83,15 +86,18 @@ pub fn default_signals() -> nix::Result<()> {
 const LAST_SIGNAL: libc::c_int = 64;
 
 fn set_default(signal: libc::c_int) -> nix::Result<()> {
-    // The kernel's struct sigaction, of which no architecture has more: handler, flags, restorer, mask. SIG_DFL is 0.
+    // The kernel's struct sigaction, of which no architecture has more: handler, flags, restorer,
+    // mask. SIG_DFL is 0.
     const DEFAULT: [u64; 4] = [0; 4];
     const MASK: usize = size_of::<u64>();
     let none: *const u64 = std::ptr::null();
-    // SAFETY: the new action is readable in full, no old one is asked for, and no handler is installed.
+    // SAFETY: the new action is readable in full, no old one is asked for, and no handler is
+    // installed.
     check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), none, MASK) }).map(drop)
 }
 
-/// Has a command begin with every signal's default meaning, and with the umask that is not the runtime's own.
+/// Has a command begin with every signal's default meaning, and with the umask that is not the
+/// runtime's own.
 pub fn begin_afresh(command: &mut Command) {
     let begin = || {
         match UMASK_OF_COMMANDS.load(Ordering::Relaxed) {

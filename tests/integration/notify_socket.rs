@@ -159,7 +159,8 @@ fn the_root_of_a_user_namespace_reaches_its_socket() {
     assert_eq!(c.wait_for_output(&outcome, "\n"), "777 socket\n");
 }
 
-/// No message of the container's names a main process or keeps a descriptor, however its receiver ends a line.
+/// No message of the container's names a main process or keeps a descriptor, however its receiver
+/// ends a line.
 #[test]
 fn no_byte_of_the_program_makes_a_line_that_it_may_not_say() {
     only_tare!("the reference takes a carriage return for text");
@@ -185,7 +186,8 @@ fn no_byte_of_the_program_makes_a_line_that_it_may_not_say() {
     run.wait().code(137);
 }
 
-/// Says as much as there is room for on the way to a supervisor that does not read. Returns how much that is.
+/// Says as much as there is room for on the way to a supervisor that does not read. Returns how
+/// much that is.
 fn fill(c: &Container) -> usize {
     let socket = UnixDatagram::unbound().expect("a socket");
     socket.connect(format!("/proc/{}/root/run/notify/notify.sock", c.pid())).expect("connect");

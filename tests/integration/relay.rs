@@ -1,4 +1,5 @@
-//! `run` with a terminal in the foreground, whose standard streams are slow, full, gone or not to be waited for.
+//! `run` with a terminal in the foreground, whose standard streams are slow, full, gone or not to
+//! be waited for.
 
 use std::fs::File;
 use std::io::{Read, Write as _};
@@ -69,7 +70,8 @@ fn reader(mut from: impl Read + Send + 'static, piece: usize, pause: Duration) -
 fn used(child: &Child) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("read its stat");
     let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-    // user and system time: the 14th and the 15th field, of which the first two are before the parenthesis.
+    // user and system time: the 14th and the 15th field, of which the first two are before the
+    // parenthesis.
     fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum()
 }
 
@@ -187,7 +189,8 @@ fn the_callers_streams_are_left_as_they_were() {
     assert_eq!(code(child), Some(137));
 }
 
-/// A program that writes without an end and ends with 9 when it is asked to; its output is full already.
+/// A program that writes without an end and ends with 9 when it is asked to; its output is full
+/// already.
 fn with_full_output() -> (Container, Child, File) {
     let c = with_terminal(
         "trap 'exit 9' TERM; (trap '' TERM; while :; do echo xxxxxxxxxxxxxxxxxxxxxx; done) & \

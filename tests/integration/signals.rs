@@ -1,5 +1,5 @@
-//! What the caller has done with its signals and its umask, and what of it reaches the program, the hooks and the runtime's
-//! own files.
+//! What the caller has done with its signals and its umask, and what of it reaches the program, the
+//! hooks and the runtime's own files.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -12,7 +12,8 @@ use crate::cgroup_tree;
 use crate::container::Container;
 use crate::runtime::{Outcome, only_tare, read_text, runtime, skip};
 
-/// Each signal that a shell can ignore, by number: SIGKILL and SIGSTOP cannot be, 32 and 33 are the C library's.
+/// Each signal that a shell can ignore, by number: SIGKILL and SIGSTOP cannot be, 32 and 33 are the
+/// C library's.
 const IGNORE_ALL: &str = "for n in 1 2 3 4 5 6 7 8 10 11 12 13 14 15 16 17 18 20 21 22 23 24 25 26 27 28 29 30 31 \
      34 35 40 50 63 64; do trap '' $n; done; exec \"$@\"";
 
@@ -62,7 +63,8 @@ fn what_the_caller_ignores_reaches_no_hook() {
     let mut c = Container::new();
     let note = |point: &str| c.beside(point).display().to_string();
     let hook = |path: &str| {
-        // Two commands: a busybox that executes the last one in its own place leaves SIGQUIT ignored.
+        // Two commands: a busybox that executes the last one in its own place leaves SIGQUIT
+        // ignored.
         let script = format!("cat /proc/self/status >{path}; true");
         json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }])
     };
