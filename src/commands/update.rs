@@ -31,7 +31,8 @@ pub fn run(root: &Root, args: &cli::Update) -> Result<()> {
     let new = to_resources(&new).context("linux.resources")?;
     let cgroup = cgroups::reopen(&record.cgroup)?;
     record.resources = new;
-    // What says that the limits are others is there before they are: only a rename is left when they are set.
+    // What says that the limits are others is there before they are: only a rename is left when
+    // they are set.
     container.stage(&record)?;
     let changed = change(&container, &record, cgroup.as_ref(), args);
     if changed.is_err() {

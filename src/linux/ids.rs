@@ -1,6 +1,6 @@
-//! User and group ids that the kernel is given. 4294967295 is (uid_t)-1: setresuid(2) and chown(2) take it for "no
-//! change", so that a program would keep the runtime's own user. It is refused wherever a configuration or a flag names
-//! an id.
+//! User and group ids that the kernel is given. 4294967295 is (uid_t)-1: setresuid(2) and chown(2)
+//! take it for "no change", so that a program would keep the runtime's own user. It is refused
+//! wherever a configuration or a flag names an id.
 
 use oci_spec::runtime::LinuxIdMapping;
 
@@ -36,7 +36,8 @@ pub fn check_mappings(mappings: &[LinuxIdMapping]) -> Result<()> {
     Ok(())
 }
 
-/// Checks an option of a filesystem, such as `uid=1000`. What is not a number is for the filesystem to judge.
+/// Checks an option of a filesystem, such as `uid=1000`. What is not a number is for the filesystem
+/// to judge.
 ///
 /// # Errors
 /// An id of 4294967295 or more, in any notation of the kernel's (kstrtouint with base 0).

@@ -89,8 +89,9 @@ pub fn own_streams(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Finds the user's home directory in the container's /etc/passwd; `/` if the user has none there, or if there is no such
-/// file. To be called with the container's privileges, before any limit: the user may not be able to read the file.
+/// Finds the user's home directory in the container's /etc/passwd; `/` if the user has none there,
+/// or if there is no such file. To be called with the container's privileges, before any limit: the
+/// user may not be able to read the file.
 ///
 /// # Errors
 /// The file is there and cannot be read: the user may have a home directory.

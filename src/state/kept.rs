@@ -1,15 +1,16 @@
 //! kept.json and seccomp.bpf: what `exec` needs of config.json, as it was at `create`.
 //!
-//! The bundle is the caller's and may change or go: changes after `create` must not affect the container (runtime.md,
-//! "Lifecycle", step 2). Both files are complete before the first record is written, so that a container with a record
-//! has them. They are never changed afterwards.
+//! The bundle is the caller's and may change or go: changes after `create` must not affect the
+//! container (runtime.md, "Lifecycle", step 2). Both files are complete before the first record is
+//! written, so that a container with a record has them. They are never changed afterwards.
 //!
 //! | file | content |
 //! |---|---|
-//! | kept.json | `version`; `spec`, the part of config.json that `exec` applies; `filter`: flags, size and checksum |
-//! | seccomp.bpf | the compiled filter, an array of `struct sock_filter` in the machine's byte order |
+//! | kept.json | `version`; `spec`: what `exec` applies; `filter`: flags, size and checksum |
+//! | seccomp.bpf | the compiled filter: `struct sock_filter`s in the machine's byte order |
 //!
-//! A filter that cannot be read is an error: a program never starts without the filter that its container has.
+//! A filter that cannot be read is an error: a program never starts without the filter that its
+//! container has.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -33,8 +34,8 @@ const VERSION: u32 = 1;
 /// The configuration of a container, as `exec` applies it.
 #[derive(Debug)]
 pub struct Kept {
-    /// The configuration: `process`, `linux.personality`, `linux.memoryPolicy`, the cpuset of `linux.resources` and the
-    /// listener of `linux.seccomp`. All else is absent.
+    /// The configuration: `process`, `linux.personality`, `linux.memoryPolicy`, the cpuset of
+    /// `linux.resources` and the listener of `linux.seccomp`. All else is absent.
     pub spec: Box<Spec>,
     /// The compiled `linux.seccomp`.
     pub filter: Option<Filter>,
@@ -150,7 +151,8 @@ pub fn encode(spec: &Spec, filter: Option<&Filter>) -> Result<Encoded> {
 }
 
 impl Container {
-    /// Writes both files. Before the first record: a reader looks at that first, so it sees them whole.
+    /// Writes both files. Before the first record: a reader looks at that first, so it sees them
+    /// whole.
     pub fn keep(&self, kept: &Encoded) -> Result<()> {
         self.write_once(KEPT, &kept.json)?;
         kept.filter.as_ref().map_or(Ok(()), |filter| self.write_once(FILTER, filter))
@@ -201,7 +203,8 @@ impl Container {
         Filter::from_bpf(header.flags, bpf).with_context(describe)
     }
 
-    /// Neither a link nor a pipe: the directory is the owner's alone, but a mistake must not make a command wait.
+    /// Neither a link nor a pipe: the directory is the owner's alone, but a mistake must not make a
+    /// command wait.
     fn read_own(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         match openat(&self.dir, name, flags, Mode::empty()) {

@@ -59,7 +59,8 @@ impl Container {
         let parent = root.make()?;
         // Between mkdir and the lock the directory is as one that a killed `create` has left: `delete` may remove it.
         for _ in 0..TRIES {
-            // Nobody else needs it: init takes its side of the gate as the directory's owner, before any change of user.
+            // Nobody else needs it: init takes its side of the gate as the directory's owner,
+            // before any change of user.
             match mkdirat(&parent, id, Mode::from_bits_truncate(0o700)) {
                 Err(Errno::EEXIST) => {
                     bail!("container with given ID already exists: {id:?} (delete it first, or choose another id)")
@@ -134,7 +135,8 @@ impl Container {
         self.stage(record).and_then(|()| self.commit())
     }
 
-    /// Writes a new record beside the one that is in force: what can fail for lack of room fails here.
+    /// Writes a new record beside the one that is in force: what can fail for lack of room fails
+    /// here.
     pub fn stage(&self, record: &Record) -> Result<()> {
         let json = serde_json::to_vec(record).context("state.json")?;
         let write = || -> std::io::Result<()> {
@@ -151,7 +153,8 @@ impl Container {
             .with_context(|| format!("replace {:?}", self.path.join(RECORD)))
     }
 
-    /// Forgets the staged record. One that is left is overwritten by the next, or goes with the directory.
+    /// Forgets the staged record. One that is left is overwritten by the next, or goes with the
+    /// directory.
     pub fn unstage(&self) {
         let _ = unlinkat(&self.dir, STAGED, UnlinkatFlags::NoRemoveDir);
     }

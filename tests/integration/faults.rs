@@ -1,4 +1,5 @@
-//! System calls that fail where they usually do not: the outcome that is told is the one that is there.
+//! System calls that fail where they usually do not: the outcome that is told is the one that is
+//! there.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
@@ -101,7 +102,8 @@ fn an_ambient_capability_that_the_kernel_refuses_is_an_error() {
     assert!(outcome.stderr.contains("ambient"), "{}", outcome.stderr);
 }
 
-/// The runtime with an injected failure, as strace(1) describes it; none where there is no strace, or it may not trace.
+/// The runtime with an injected failure, as strace(1) describes it; none where there is no strace,
+/// or it may not trace.
 fn injected(c: &Container, inject: &str, args: &[&str]) -> Option<Command> {
     let mut probe = Command::new("strace");
     let probe = probe.args(["-o", "/dev/null", "true"]).stdin(Stdio::null());
@@ -136,7 +138,8 @@ fn a_create_that_cannot_lock_its_directory_leaves_none() {
     c.create().ok();
 }
 
-/// A running container whose state is on a filesystem of its own, and the file that takes all its room.
+/// A running container whose state is on a filesystem of its own, and the file that takes all its
+/// room.
 fn on_a_small_filesystem() -> (Container, std::path::PathBuf) {
     let mut c = Container::sleeping();
     c.config["linux"]["resources"]["pids"] = json!({ "limit": 20 });

@@ -1,4 +1,5 @@
-//! 4294967295 is "no change" to the kernel and not an id: a program with that user would run as root.
+//! 4294967295 is "no change" to the kernel and not an id: a program with that user would run as
+//! root.
 
 use std::fs;
 
