@@ -84,8 +84,8 @@ fn is_cgroup2(path: &Path) -> Result<bool> {
     }
 }
 
-/// Whether there is a cgroup file system at `/sys/fs/cgroup` or right below. The mount table does not tell: what is
-/// mounted may be covered.
+/// Returns whether there is a cgroup file system at `/sys/fs/cgroup` or right below. The mount
+/// table does not tell: what is mounted may be covered.
 pub(super) fn is_visible() -> bool {
     let is_cgroup = |path: &Path| {
         statfs(path).is_ok_and(|fs| matches!(fs.filesystem_type(), CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC))

@@ -14,9 +14,9 @@ use super::manager::{Kind, Placement};
 use super::tree;
 use crate::error::{Context as _, Result};
 
-/// What of a placement belongs to a user: cgroups in a directory of theirs, with processes of theirs alone. Returned
-/// second is what does not, each with the reason; a cgroup that is gone is in neither. A unit is not stopped by its name,
-/// but goes when its cgroup is empty.
+/// Splits a placement: what belongs to a user (cgroups in a directory of theirs, with processes of
+/// theirs alone), and what does not, each with the reason. A cgroup that is gone is in neither. A
+/// unit is not stopped by its name, but goes when its cgroup is empty.
 pub fn of_owner(
     placement: &Placement,
     owner: u32,
@@ -58,7 +58,8 @@ fn refuse(dir: &Path, owner: u32, is_theirs: &impl Fn(i32) -> Result<bool>) -> R
     if magic != CGROUP_SUPER_MAGIC && magic != CGROUP2_SUPER_MAGIC {
         return refused("not in a cgroup file system");
     }
-    // It may have been handed to a user of the container: the directory above tells whose it is then.
+    // It may have been handed to a user of the container: the directory above tells whose it is
+    // then.
     let owners = [fstat(&found).context("stat")?.st_uid, fstat(&parent).context("stat")?.st_uid];
     if !owners.contains(&owner) {
         return Ok(Verdict::Refused(format!("it belongs to user id {}", owners[0])));

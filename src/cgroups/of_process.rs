@@ -9,7 +9,8 @@ use super::manager::{Kind, Placement};
 use super::path;
 use crate::error::Result;
 
-/// Where a process is, as far as the cgroup is named for the container: another one it may share with others.
+/// Returns where a process is, as far as the cgroup is named for the container: another one it may
+/// share with others.
 pub fn of_process(pid: i32, id: &str) -> Result<Placement> {
     let text = layout::read(&format!("/proc/{pid}/cgroup"))?;
     let mut paths = BTreeMap::new();

@@ -14,7 +14,8 @@ use crate::sys::fd::pidfd_send_signal;
 /// Kills init and its cgroup and removes the directory, which the caller has locked.
 ///
 /// # Errors
-/// No init is found: one may run all the same, so that the directory stays. What cannot be killed or removed.
+/// No init is found: one may run all the same, so that the directory stays. What cannot be killed
+/// or removed.
 pub fn delete(container: &Container, damage: &Error, lock: &Lock) -> Result<()> {
     let Some(init) = container.find_init()? else {
         bail!(

@@ -1,7 +1,8 @@
 //! A container whose record cannot be understood: what of it still runs is found by other means.
 //!
-//! An init that waits to be started holds an flock(2) on the start gate, which /proc/locks attributes to its pid. One that
-//! runs is found if the record's text still has its pid and start time. Neither can name a process of another container.
+//! An init that waits to be started holds an flock(2) on the start gate, which /proc/locks
+//! attributes to its pid. One that runs is found if the record's text still has its pid and start
+//! time. Neither can name a process of another container.
 
 use std::fmt;
 use std::fs::read_to_string;
@@ -38,7 +39,8 @@ pub struct Found {
 }
 
 impl Container {
-    /// Finds the init of a container whose record is damaged; `None` if there is no trace of a living one.
+    /// Finds the init of a container whose record is damaged; `None` if there is no trace of a
+    /// living one.
     pub fn find_init(&self) -> Result<Option<Found>> {
         if !is_trusted(self.owner) {
             return Ok(None); // another user could have it name any process
@@ -54,7 +56,7 @@ impl Container {
         Ok((status::start_time(found.pid)? == Some(found.start)).then_some(found))
     }
 
-    /// The process that has the start gate locked.
+    /// Finds the process that has the start gate locked.
     fn gate_holder(&self) -> Result<Option<i32>> {
         let fifo = match fstatat(&self.dir, gate::FIFO, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => return Ok(None),
@@ -78,7 +80,8 @@ impl Container {
     }
 }
 
-/// The holder of an flock(2) in the lines of /proc/locks: `1: FLOCK  ADVISORY  WRITE 4711 00:2d:1234 0 EOF`.
+/// Finds the holder of an flock(2) in the lines of /proc/locks:
+/// `1: FLOCK  ADVISORY  WRITE 4711 00:2d:1234 0 EOF`.
 fn holder(locks: &str, file: &str) -> Option<i32> {
     locks.lines().find_map(|line| {
         let mut fields = line.split_whitespace().skip(1);
@@ -91,7 +94,7 @@ fn holder(locks: &str, file: &str) -> Option<i32> {
     })
 }
 
-/// The pid and the start time in the text of a record that is otherwise damaged.
+/// Finds the pid and the start time in the text of a record that is otherwise damaged.
 fn salvage(text: &[u8]) -> Option<Found> {
     let text = String::from_utf8_lossy(text);
     let number = |key: &str| {

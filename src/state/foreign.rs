@@ -1,7 +1,8 @@
 //! Records of another user, as in `sudo tare --root ~/x delete -f`: nothing in them is believed.
 //!
-//! The writer may name any process, cgroup, mount or hook, and have the caller kill, remove or run it. Of such a record
-//! remain the processes and cgroups that are its writer's anyway; what else it names is left alone, and said.
+//! The writer may name any process, cgroup, mount or hook, and have the caller kill, remove or run
+//! it. Of such a record remain the processes and cgroups that are its writer's anyway; what else it
+//! names is left alone, and said.
 
 use std::fs::{File, read_to_string};
 use std::os::fd::AsFd as _;
@@ -52,7 +53,8 @@ impl Record {
         Ok(())
     }
 
-    /// Refuses a record of another user, for a command that would run what it names or that changes it.
+    /// Refuses a record of another user, for a command that would run what it names or that changes
+    /// it.
     pub fn ensure_own(&self) -> Result<()> {
         if let Some(foreign) = &self.foreign {
             bail!(
@@ -87,7 +89,7 @@ impl Foreign {
     }
 }
 
-/// Whether a user may signal this process anyway: it is theirs, or in a user namespace of theirs.
+/// Returns whether a user may signal this process anyway: it is theirs, or in a user namespace of theirs.
 pub(super) fn is_process_of(pid: i32, owner: u32) -> Result<bool> {
     let status = match read_to_string(format!("/proc/{pid}/status")) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(false),

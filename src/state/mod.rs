@@ -199,7 +199,8 @@ fn load(directory: &OwnedFd, path: &Path, owner: u32, id: &str) -> Result<Option
     let json = read(file).with_context(|| format!("read {}", path.display()))?;
     let damaged = |error| Damaged(format!("parse {}: {error}", path.display()));
     let mut record: Record = serde_json::from_slice(&json).map_err(damaged)?;
-    // Whoever owns the root can give a directory of the caller's another name, but cannot write to it.
+    // Whoever owns the root can give a directory of the caller's another name, but cannot write to
+    // it.
     if record.id != id {
         return Err(Damaged(format!("{}: is the record of container {:?}", path.display(), record.id)).into());
     }

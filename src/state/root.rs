@@ -1,7 +1,8 @@
 //! The state root (`--root`), and whose it has to be.
 //!
-//! A record names what a later command kills, removes and runs. So a root is used only if nobody but its owner can have
-//! put a record there, and the default one only if that owner is the caller: /tmp/tare-UID can be made by anybody.
+//! A record names what a later command kills, removes and runs. So a root is used only if nobody
+//! but its owner can have put a record there, and the default one only if that owner is the caller:
+//! /tmp/tare-UID can be made by anybody.
 
 use std::cell::Cell;
 use std::fs::DirBuilder;
@@ -41,7 +42,8 @@ impl Root {
         Self { is_default: true, ..Self::named(path) }
     }
 
-    /// Has warnings go to the log file alone, if there is one: callers read standard error and output as one.
+    /// Has warnings go to the log file alone, if there is one: callers read standard error and
+    /// output as one.
     pub fn quiet(mut self) -> Self {
         self.is_quiet = true;
         self
@@ -55,8 +57,8 @@ impl Root {
     /// Opens it (O_PATH); `None` if it does not exist.
     ///
     /// # Errors
-    /// It is no directory, cannot be reached, or others than its owner, or for the default than the caller, may write
-    /// records there.
+    /// It is no directory, cannot be reached, or others than its owner, or for the default than the
+    /// caller, may write records there.
     pub fn open(&self) -> Result<Option<OwnedFd>> {
         let mut flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         if self.is_default {
@@ -137,7 +139,8 @@ impl Root {
     }
 }
 
-/// Whether what a user wrote is believed: the caller's own, and root's, who could do anything to the caller.
+/// Returns whether what a user wrote is believed: the caller's own, and root's, who could do anything to
+/// the caller.
 pub(super) fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == geteuid().as_raw()
 }

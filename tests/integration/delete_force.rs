@@ -1,4 +1,5 @@
-//! delete --force: it succeeds when nothing is left, and otherwise keeps what it takes to try again.
+//! delete --force: it succeeds when nothing is left, and otherwise keeps what it takes to try
+//! again.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -127,7 +128,8 @@ fn a_created_container_without_its_record_does_not_live_on() {
     c.assert_nothing_left();
 }
 
-/// What a mistake or a program may have put in the record's place: it is not waited for, not followed, and not forgotten.
+/// What a mistake or a program may have put in the record's place: it is not waited for, not
+/// followed, and not forgotten.
 #[test]
 fn a_record_that_is_no_file_is_an_error_and_the_container_stays() {
     only_tare!("runc waits for a fifo");

@@ -200,7 +200,8 @@ fn no_program_is_run_by_the_record_of_another_user() {
     c.start().fails(&["belongs to user id 65534"]);
     give(&files, 0);
     c.start().ok();
-    // The file alone, the directory alone, the root alone is enough, but for the root: what is in it is root's own.
+    // The file alone, the directory alone, the root alone is enough, but for the root: what is in
+    // it is root's own.
     for one in &files[..2] {
         give(&[one], NOBODY);
         let exec = c.call(&["exec", &c.id, "true"]).code(255);

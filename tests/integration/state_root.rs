@@ -85,7 +85,8 @@ impl Bystander {
         rest.split_whitespace().nth(19).expect("a start time").parse().expect("a number")
     }
 
-    /// Writes a record that names this process as a container's, with a hook that would leave a file.
+    /// Writes a record that names this process as a container's, with a hook that would leave a
+    /// file.
     fn record(&self, dir: &Path, hook_mark: &Path) {
         make(dir, 0o711);
         let script = format!("touch {}", hook_mark.display());

@@ -7,7 +7,8 @@ use super::wire::Value;
 use crate::error::{Context as _, Result, bail, ensure};
 
 const PREFIX: &str = "org.systemd.property.";
-/// D-Bus nests arrays, and structures, no deeper. The bound also keeps the parser's recursion off the end of the stack.
+/// D-Bus nests arrays, and structures, no deeper. The bound also keeps the parser's recursion off
+/// the end of the stack.
 const DEEPEST: usize = 32;
 /// D-Bus has one byte for the length of a signature.
 const LONGEST_SIGNATURE: usize = 255;

@@ -53,7 +53,8 @@ fn load(rules: &[Rule]) -> Result<OwnedFd> {
         result = bpf::load_device_program(&instructions);
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard); // lowering cannot fail
     }
-    // E2BIG: the verifier followed a million instructions. EFAULT: more than 8192 jumps wait to be followed.
+    // E2BIG: the verifier followed a million instructions. EFAULT: more than 8192 jumps wait to be
+    // followed.
     if let Err(errno @ (Errno::E2BIG | Errno::EFAULT)) = result {
         let (rules, length) = (rules.len(), instructions.len());
         return Err(errno).with_context(|| {

@@ -38,8 +38,8 @@ const PLACE: &str = ".cache/seccomp";
 /// A node has a handful of profiles.
 const MAX_ENTRIES: usize = 64;
 
-/// The directory of the entries. It is the caller's alone: root's cache below the state root of a user could otherwise
-/// be any directory of the machine.
+/// The directory of the entries. It is the caller's alone: root's cache below the state root of a
+/// user could otherwise be any directory of the machine.
 #[derive(Debug)]
 pub struct Cache(OwnedFd);
 
@@ -47,12 +47,13 @@ impl Cache {
     /// Opens the cache below a state root, and makes it if it is not there.
     ///
     /// # Errors
-    /// A part of its path is a symlink, or another user owns it or can write to it. The caller goes on without it.
+    /// A part of its path is a symlink, or another user owns it or can write to it. The caller goes
+    /// on without it.
     pub fn open(root: &OwnedFd) -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH);
-        // In one step where it is there (Linux 5.6): a directory above it that somebody else has replaced can only lead to
-        // another one that is the caller's, which nobody else can move.
+        // In one step where it is there (Linux 5.6): a directory above it that somebody else has
+        // replaced can only lead to another one that is the caller's, which nobody else can move.
         if let Ok(found) = openat2(root, PLACE, how) {
             return Self::checked(found, PLACE).map(Self);
         }
