@@ -36,8 +36,8 @@ pub struct Raised {
 }
 
 impl PidsRoom<'_> {
-    /// Raises each limit that is reached to one more than the processes that are there. Does not wait without bound for the
-    /// container's lock.
+    /// Raises each limit that is reached by what it takes ([`raised_limit`]). Does not wait without bound for the container's
+    /// lock.
     pub fn make(&self) -> Result<Raised> {
         let mut raised = Raised { limits: Vec::new(), _lock: self.lock()? };
         let mut dirs: Vec<_> = [self.place, self.whole].into_iter().filter_map(directory).collect();
@@ -45,8 +45,8 @@ impl PidsRoom<'_> {
         for dir in dirs {
             let (current, limit) = (file::read_u64(dir, "pids.current")?, file::read(dir, "pids.max")?);
             let limit = limit.trim();
-            if limit.parse::<u64>().is_ok_and(|limit| limit <= current) {
-                file::write(dir, "pids.max", &(current + 1).to_string()).context("linux.resources.pids.limit")?;
+            if let Some(room) = limit.parse().ok().and_then(|limit| raised_limit(limit, current)) {
+                file::write(dir, "pids.max", &room.to_string()).context("linux.resources.pids.limit")?;
                 raised.limits.push((dir.to_owned(), limit.to_owned()));
             }
         }
@@ -76,8 +76,37 @@ impl Drop for Raised {
     }
 }
 
+/// The limit that leaves room for one more than the `current` processes, if they have reached it.
+///
+/// It is never more than two above: on cgroup v1 the process that makes the other one may have come in beyond the limit. Were
+/// it raised further, a container that takes the room each time would grow with each `exec`.
+fn raised_limit(limit: u64, current: u64) -> Option<u64> {
+    let needed = current.checked_add(1)?;
+    (needed > limit && needed <= limit.saturating_add(2)).then_some(needed)
+}
+
 /// The directory of the pids controller, if there is one.
 fn directory(placement: &Placement) -> Option<&Path> {
     let dir = placement.paths.get("pids").or(placement.paths.get(""))?;
     fs::exists(dir.join("pids.max")).is_ok_and(|is_there| is_there).then_some(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_raised_for_one_process_and_does_not_grow_with_those_that_take_its_place() {
+        for (limit, current, raised) in [
+            (5, 3, None),
+            (5, 4, None),
+            (5, 5, Some(6)),
+            (5, 6, Some(7)),
+            (5, 7, None),
+            (5, 100, None),
+            (u64::MAX, u64::MAX, None),
+        ] {
+            assert_eq!(raised_limit(limit, current), raised, "{current} of {limit}");
+        }
+    }
 }
