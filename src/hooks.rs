@@ -1,5 +1,5 @@
-//! `hooks`: programs of the caller's that run at six points of the lifecycle (config.md, "POSIX-platform Hooks"), each
-//! with the container's state on its standard input.
+//! `hooks`: programs of the caller's that run at six points of the lifecycle (config.md,
+//! "POSIX-platform Hooks"), each with the container's state on its standard input.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
@@ -27,7 +27,8 @@ const SHOWN: usize = 1024;
 /// The points at which hooks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// In the runtime's namespaces, after the container's exist and before its root is pivoted (deprecated).
+    /// In the runtime's namespaces, after the container's exist and before its root is pivoted
+    /// (deprecated).
     Prestart,
     /// Right after prestart, in the same place.
     CreateRuntime,
@@ -99,7 +100,8 @@ pub fn check(spec: &Spec) -> Result<()> {
 pub enum Caller<'a> {
     /// Init, in the container: a hook without `env` gets this environment. It ends with init.
     Init(&'a [CString]),
-    /// The parent: the hook is recorded in the container's directory, for `delete --force` to end it.
+    /// The parent: the hook is recorded in the container's directory, for `delete --force` to end
+    /// it.
     Parent(&'a Container),
 }
 
@@ -120,7 +122,8 @@ pub fn run(point: Point, hooks: Option<&Hooks>, state: &State, caller: Caller<'_
     Ok(())
 }
 
-/// A hook failed, and so the container is to be destroyed (runtime.md, "Lifecycle"): the whole message.
+/// A hook failed, and so the container is to be destroyed (runtime.md, "Lifecycle"): the whole
+/// message.
 #[derive(Debug)]
 pub struct Failed(pub String);
 
@@ -132,7 +135,8 @@ impl std::fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-/// Runs a point's hooks where a failure is logged and the next one runs all the same (runtime.md, "Lifecycle").
+/// Runs a point's hooks where a failure is logged and the next one runs all the same (runtime.md,
+/// "Lifecycle").
 pub fn run_all_and_warn(point: Point, hooks: Option<&Hooks>, state: &State, caller: Caller<'_>) {
     let Ok(state) = serde_json::to_vec(state) else { return };
     for (index, hook) in point.of(hooks).iter().enumerate() {
@@ -171,8 +175,8 @@ fn memory_file(name: &CStr) -> Result<File> {
     memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from).context("memfd_create")
 }
 
-/// The state for the hook's standard input. A file: a pipe would make the caller wait for a hook that does not read, and
-/// a hook that has ended would send init SIGPIPE.
+/// The state for the hook's standard input. A file: a pipe would make the caller wait for a hook
+/// that does not read, and a hook that has ended would send init SIGPIPE.
 fn state_file(state: &[u8]) -> Result<File> {
     let mut file = memory_file(c"hook-state")?;
     file.write_all(state).and_then(|()| file.rewind()).context("write the state")?;

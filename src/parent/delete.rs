@@ -21,7 +21,8 @@ use crate::timing::phase;
 /// How long a killed init may take to end; the kernel needs a moment for large memory.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a poststop hook may keep `delete --force` waiting: unlike the others it is part of a removal.
+/// How long a poststop hook may keep `delete --force` waiting: unlike the others it is part of a
+/// removal.
 const HOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// When `delete --force` kills all in the cgroup, of a container whose lock another command holds.
@@ -42,12 +43,14 @@ pub fn delete(container: &Container, force: bool) -> Result<()> {
         return if force { Ok(()) } else { Err(anyhow!("container {:?} does not exist", container.id())) };
     };
     let record = match container.load() {
-        // Whatever else keeps it from being read may be gone the next time: all that is needed then stays.
+        // Whatever else keeps it from being read may be gone the next time: all that is needed then
+        // stays.
         Err(error) if force && error.is::<Damaged>() => return damaged::delete(container, &error, &lock),
         result => result?,
     };
     let Some(record) = record else {
-        // Usually its making ended before anything but the directory was there. An init that waits has lost its record.
+        // Usually its making ended before anything but the directory was there. An init that waits
+        // has lost its record.
         return match container.find_init()? {
             None => container.remove(&lock),
             Some(_) if force => damaged::delete(container, &missing(), &lock),
@@ -76,7 +79,8 @@ fn check_may_go(record: &Record, status: Status) -> Result<()> {
     }
 }
 
-/// Ends what can make the lock's holder wait for ever: its hooks, and init. `create` then cleans up itself.
+/// Ends what can make the lock's holder wait for ever: its hooks, and init. `create` then cleans up
+/// itself.
 fn end_what_the_holder_waits_for(container: &Container, waited: Duration) -> Result<()> {
     let Some(record) = container.load()? else { return Ok(()) };
     container.kill_hooks(|point| point != Point::Poststop.name() || waited > HOOK_PATIENCE)?;
@@ -87,7 +91,8 @@ fn end_what_the_holder_waits_for(container: &Container, waited: Duration) -> Res
         let _ = cgroups::reopen(&record.cgroup).and_then(|cgroup| cgroup.thaw_the_killed());
     }
     if waited > KILL_ALL_AFTER {
-        // `exec` may wait for its own process, which does not end with init where they share a pid namespace with others.
+        // `exec` may wait for its own process, which does not end with init where they share a pid
+        // namespace with others.
         let _ = cgroups::reopen(&record.cgroup).and_then(|cgroup| cgroup.kill());
     }
     Ok(())
@@ -107,7 +112,8 @@ fn destroy(container: &Container, record: &Record, lock: &Lock) -> Result<()> {
     remove(container, record, lock)
 }
 
-/// Removes what a container that has ended still has: its cgroup, with whatever runs in it, and its directory.
+/// Removes what a container that has ended still has: its cgroup, with whatever runs in it, and its
+/// directory.
 fn remove(container: &Container, record: &Record, lock: &Lock) -> Result<()> {
     phase("delete: cgroup");
     others::cgroup_beside(container, &record.cgroup)?.remove_all()?;

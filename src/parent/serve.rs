@@ -41,7 +41,8 @@ pub struct Service<'a> {
     pub record: &'a Record,
     /// The container's cgroup.
     pub cgroup: &'a dyn Manager,
-    /// Device rules that are to be in force only when init has made its devices, and before any hook.
+    /// Device rules that are to be in force only when init has made its devices, and before any
+    /// hook.
     pub late_devices: Cell<Option<&'a LinuxResources>>,
     /// `--console-socket`
     pub console_socket: Option<&'a Path>,
@@ -54,8 +55,8 @@ pub struct Service<'a> {
 }
 
 impl Service<'_> {
-    /// Serves init until it waits. Returns the terminal's master side, unless it was handed to a console socket.
-    /// `init` is replaced by the process that is born.
+    /// Serves init until it waits. Returns the terminal's master side, unless it was handed to a
+    /// console socket. `init` is replaced by the process that is born.
     pub fn run(&self, channel: &Parent, init: &mut Process) -> Result<Option<OwnedFd>> {
         sealed_exe::let_go();
         let mut phase = Phase::Mounting;
@@ -75,8 +76,8 @@ impl Service<'_> {
         self.late_devices.take().map_or(Ok(()), |resources| self.cgroup.apply_devices(resources))
     }
 
-    /// Serves a process that executes its program at once: that closes its end of the conversation. `process` is replaced
-    /// by the one that is born.
+    /// Serves a process that executes its program at once: that closes its end of the conversation.
+    /// `process` is replaced by the one that is born.
     pub fn run_until_executed(&self, channel: &Parent, process: &mut Process) -> Result<Option<OwnedFd>> {
         sealed_exe::let_go();
         let mut phase = if terminal::is_wanted(self.process) { Phase::Hooked } else { Phase::Terminal };
@@ -133,7 +134,8 @@ impl Service<'_> {
         let made = self.room.as_ref().map(PidsRoom::make).transpose()?;
         channel.send(ToInit::Room)?;
         if made.is_some() {
-            // The limit is the old one again when the process is made, or cannot be made in that time.
+            // The limit is the old one again when the process is made, or cannot be made in that
+            // time.
             channel.wait_for_a_message(LONGEST_BIRTH)?;
         }
         Ok(())
@@ -205,7 +207,8 @@ impl Service<'_> {
     }
 }
 
-/// Gives a process to who listens for it, if anybody does: `kind` is runc's word for an init or a further program.
+/// Gives a process to who listens for it, if anybody does: `kind` is runc's word for an init or a
+/// further program.
 pub fn hand_over_pidfd(pidfd_socket: Option<&Path>, kind: &str, process: &Process) -> Result<()> {
     let Some(path) = pidfd_socket else { return Ok(()) };
     hand_over(path, kind, process.pidfd.as_fd(), process).with_context(|| format!("--pidfd-socket {path:?}"))

@@ -1,10 +1,12 @@
-//! The start gate: init waits behind a fifo until `start` opens it, and `start` learns whether the program ran.
+//! The start gate: init waits behind a fifo until `start` opens it, and `start` learns whether the
+//! program ran.
 //!
-//! Init holds the fifo open for both ends, and an flock(2) on it, from before it enters the rootfs: no path is looked up
-//! later, by another user, in another root. `start` writes one byte. Init reads it, runs its last hooks, writes that it is
-//! about to execute the program, and executes it, which closes its end and so gives up the lock; or it writes why it could
-//! not, and dies, which does the same. `start` waits for the lock and then finds what init wrote: nothing, if init was killed
-//! before it came to the program.
+//! Init holds the fifo open for both ends, and an flock(2) on it, from before it enters the rootfs:
+//! no path is looked up later, by another user, in another root. `start` writes one byte. Init
+//! reads it, runs its last hooks, writes that it is about to execute the program, and executes it,
+//! which closes its end and so gives up the lock; or it writes why it could not, and dies, which
+//! does the same. `start` waits for the lock and then finds what init wrote: nothing, if init was
+//! killed before it came to the program.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
@@ -20,7 +22,8 @@ use crate::hooks::Failed;
 use crate::sys::fd::{FlockOperation, flock, read_byte_by_any_call, write_by_any_call};
 
 pub(super) const FIFO: &str = "exec.fifo";
-/// The fifo's mode while the container is being created. The bit that has no meaning for a fifo tells it apart.
+/// The fifo's mode while the container is being created. The bit that has no meaning for a fifo
+/// tells it apart.
 const UNFINISHED: Mode = Mode::S_IRWXU;
 /// Its mode afterwards.
 const SHUT: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
@@ -93,10 +96,11 @@ impl Container {
 }
 
 impl Opened {
-    /// Waits until init has executed the program or is dead. Returns whether it had come to execute it; whether it has, the
-    /// kernel knows as long as init is there ([`has_executed`](super::status::has_executed)). A hook of init's, or a frozen cgroup, can make it wait for ever: the caller has no
-    /// lock any more, and the end of init ends it. An error is what kept init from running the program: [`Failed`] if
-    /// that was a hook.
+    /// Waits until init has executed the program or is dead. Returns whether it had come to execute
+    /// it; whether it has, the kernel knows as long as init is there
+    /// ([`has_executed`](super::status::has_executed)). A hook of init's, or a frozen cgroup, can
+    /// make it wait for ever: the caller has no lock any more, and the end of init ends it. An
+    /// error is what kept init from running the program: [`Failed`] if that was a hook.
     pub fn wait(self) -> Result<bool> {
         loop {
             match flock(self.0.as_fd(), FlockOperation::Exclusive) {
@@ -146,7 +150,8 @@ impl Gate {
         self.0.as_raw_fd()
     }
 
-    /// Waits until the gate is opened. No allocation, no other system call: a seccomp filter is in force.
+    /// Waits until the gate is opened. No allocation, no other system call: a seccomp filter is in
+    /// force.
     pub fn wait(&self) -> nix::Result<()> {
         loop {
             match read_byte_by_any_call(self.0.as_fd()) {

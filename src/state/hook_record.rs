@@ -1,7 +1,8 @@
-//! The hooks that the runtime is running, by their names in the container's directory: `delete --force` ends them, whoever
-//! waits for them.
+//! The hooks that the runtime is running, by their names in the container's directory: `delete
+//! --force` ends them, whoever waits for them.
 //!
-//! An entry is an empty file `hook.POINT.PID.START`: one call makes it, and nothing of it has to be parsed but its name.
+//! An entry is an empty file `hook.POINT.PID.START`: one call makes it, and nothing of it has to be
+//! parsed but its name.
 
 use std::fs;
 use std::os::fd::AsFd as _;
@@ -68,7 +69,8 @@ impl Container {
             Err(Errno::ESRCH) => return Ok(()),
             result => result.context("pidfd_open")?,
         };
-        // The number may have come to mean another process before it was opened, but cannot any more.
+        // The number may have come to mean another process before it was opened, but cannot any
+        // more.
         if status::start_time(pid)? != Some(start) || !self.may_name(pid)? {
             return Ok(());
         }

@@ -1,8 +1,9 @@
 //! A container's lock: its holder may change the container, and nothing else may.
 //!
-//! The lock is an flock(2) on the container's directory. It belongs to the directory, not to the path: the holder checks
-//! that the path still leads to the directory that it locked, because another command may have removed that one
-//! meanwhile and a third made a new one. Only the holder removes, and it removes what it locked.
+//! The lock is an flock(2) on the container's directory. It belongs to the directory, not to the
+//! path: the holder checks that the path still leads to the directory that it locked, because
+//! another command may have removed that one meanwhile and a third made a new one. Only the holder
+//! removes, and it removes what it locked.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,12 +22,13 @@ use super::{Container, RECORD, kept};
 use crate::error::{Context as _, Result, anyhow, bail};
 use crate::sys::fd::{FlockOperation, flock};
 
-/// How long a command waits for another one that holds the lock. Nothing that the holder does takes longer, unless it is
-/// stopped or waits for the kernel.
+/// How long a command waits for another one that holds the lock. Nothing that the holder does takes
+/// longer, unless it is stopped or waits for the kernel.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The longest time between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How often the directory is emptied before it is removed: another process may record a hook in it meanwhile.
+/// How often the directory is emptied before it is removed: another process may record a hook in it
+/// meanwhile.
 const TRIES: u32 = 10;
 
 /// The exclusive right to change a container, held until it is dropped or its holder dies.
@@ -37,7 +39,8 @@ pub struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Not only closed: a hook that is about to be executed may still have a copy of the descriptor.
+        // Not only closed: a hook that is about to be executed may still have a copy of the
+        // descriptor.
         let _ = flock(self.directory.as_fd(), FlockOperation::Unlock);
     }
 }
@@ -81,7 +84,8 @@ impl Container {
         }
     }
 
-    /// Opens the directory once more: a lock belongs to an open file, and init may inherit the other descriptor.
+    /// Opens the directory once more: a lock belongs to an open file, and init may inherit the
+    /// other descriptor.
     fn open_for_lock(&self) -> Result<Option<OwnedFd>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         match openat(&self.dir, c".", flags, Mode::empty()) {
@@ -105,8 +109,8 @@ impl Container {
         self.wait_for_lock(refuse)?.ok_or_else(|| anyhow!("container {:?} does not exist", self.id))
     }
 
-    /// Waits for the lock; `None`: the container is gone. `meanwhile` is called after each attempt, with the time that
-    /// has passed.
+    /// Waits for the lock; `None`: the container is gone. `meanwhile` is called after each attempt,
+    /// with the time that has passed.
     ///
     /// # Errors
     /// Those of `meanwhile`, and a holder that keeps the lock for too long, which is named.
@@ -164,12 +168,12 @@ impl Container {
         holder
     }
 
-    /// Removes the directory that the caller has locked, and what is in it. Another directory that has come to its path
-    /// stays.
+    /// Removes the directory that the caller has locked, and what is in it. Another directory that
+    /// has come to its path stays.
     pub fn remove(&self, lock: &Lock) -> Result<()> {
         let explain = || format!("remove {:?}", self.path);
-        // Usually there is nothing but these, and no need to list the directory. The record goes first: without it the
-        // rest is removed by whoever deletes the container again.
+        // Usually there is nothing but these, and no need to list the directory. The record goes
+        // first: without it the rest is removed by whoever deletes the container again.
         for file in [RECORD, kept::KEPT, kept::FILTER] {
             let _ = unlinkat(&lock.directory, file, UnlinkatFlags::NoRemoveDir);
         }

@@ -1,7 +1,8 @@
-//! What outlives a command: a container's directory below `--root`, its record, its lock, its start gate.
+//! What outlives a command: a container's directory below `--root`, its record, its lock, its start
+//! gate.
 //!
-//! The status is never stored. It is worked out from what is true now: is init alive (pid and start time), is it still
-//! waiting behind its start gate (the fifo exists).
+//! The status is never stored. It is worked out from what is true now: is init alive (pid and start
+//! time), is it still waiting behind its start gate (the fifo exists).
 
 pub mod damaged;
 pub mod foreign;
@@ -57,7 +58,8 @@ impl Container {
     pub fn create(root: &Root, id: &str) -> Result<(Self, Lock)> {
         id::check(id)?;
         let parent = root.make()?;
-        // Between mkdir and the lock the directory is as one that a killed `create` has left: `delete` may remove it.
+        // Between mkdir and the lock the directory is as one that a killed `create` has left:
+        // `delete` may remove it.
         for _ in 0..TRIES {
             // Nobody else needs it: init takes its side of the gate as the directory's owner,
             // before any change of user.
@@ -159,7 +161,8 @@ impl Container {
         let _ = unlinkat(&self.dir, STAGED, UnlinkatFlags::NoRemoveDir);
     }
 
-    /// Reads the record. A container that is gone, or whose making died before its first record, has none.
+    /// Reads the record. A container that is gone, or whose making died before its first record,
+    /// has none.
     pub fn load(&self) -> Result<Option<Record>> {
         load(&self.dir, Path::new(RECORD), self.owner, &self.id).with_context(|| format!("{:?}", self.path))
     }
@@ -170,8 +173,8 @@ impl Container {
     }
 }
 
-/// The record and the status of a container below `root`, which is open: for a look at a thousand of them, not even their
-/// directories are opened.
+/// The record and the status of a container below `root`, which is open: for a look at a thousand
+/// of them, not even their directories are opened.
 pub fn look(root: &Root, directory: &OwnedFd, id: &str) -> Result<Option<(Record, Status)>> {
     id::check(id)?;
     let stat = match fstatat(directory, id, AtFlags::AT_SYMLINK_NOFOLLOW) {
@@ -234,7 +237,8 @@ fn open_record(directory: &OwnedFd, path: &Path) -> Result<Option<(File, u32)>> 
     Ok(Some((File::from(file), stat.st_uid)))
 }
 
-/// Reads a file with as few calls as it takes: it is at its end where a read gives less than there is room for.
+/// Reads a file with as few calls as it takes: it is at its end where a read gives less than there
+/// is room for.
 fn read(mut file: File) -> std::io::Result<Vec<u8>> {
     let mut text = vec![0; 4096];
     let mut length = 0;

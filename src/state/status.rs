@@ -23,7 +23,8 @@ pub enum Status {
     Created,
     /// The program runs.
     Running,
-    /// Its cgroup is frozen, whether its program runs or waits for `start`: runc's addition to the specification's words.
+    /// Its cgroup is frozen, whether its program runs or waits for `start`: runc's addition to the
+    /// specification's words.
     Paused,
     /// Init is gone, or a zombie.
     Stopped,
@@ -42,7 +43,8 @@ impl fmt::Display for Status {
 }
 
 impl Container {
-    /// Works out the status of a container whose record was just read, for a caller that has not locked it.
+    /// Works out the status of a container whose record was just read, for a caller that has not
+    /// locked it.
     pub fn status(&self, record: &Record) -> Result<Status> {
         if record.init_process_pid == 0 {
             // No lock: the maker died on the way.
@@ -60,7 +62,8 @@ impl Container {
     }
 }
 
-/// The status of a container that has come to have an init. `has_maker`: whether somebody may still be creating it.
+/// The status of a container that has come to have an init. `has_maker`: whether somebody may still
+/// be creating it.
 pub(super) fn with_init(
     record: &Record,
     position: impl FnOnce() -> Result<Position>,
@@ -77,7 +80,8 @@ pub(super) fn with_init(
     Ok(if started { Status::Running } else { Status::Created })
 }
 
-/// The container's init, by a pidfd: nothing that came to have its number is touched. `None`: it is gone.
+/// The container's init, by a pidfd: nothing that came to have its number is touched. `None`: it is
+/// gone.
 pub fn open_init(record: &Record) -> Result<Option<OwnedFd>> {
     let pid = record.init_process_pid;
     if pid == 0 {
@@ -106,16 +110,18 @@ pub fn open_process(pid: i32, start: u64) -> Result<Option<OwnedFd>> {
     Ok((start_time(pid)? == Some(start)).then_some(pidfd))
 }
 
-/// The state (proc_pid_stat(5)) of a process with this id that started at this time, if it has not ended.
+/// The state (proc_pid_stat(5)) of a process with this id that started at this time, if it has not
+/// ended.
 fn living(pid: i32, start: u64) -> Result<Option<u8>> {
     let alive = |&(state, at): &(u8, u64)| at == start && !matches!(state, b'Z' | b'X');
     Ok(read_stat(pid)?.filter(alive).map(|(state, _)| state))
 }
 
-/// Returns whether a process has executed a program since it was made; a zombie still tells. `None` if it is gone, or if
-/// another one has its id by now.
+/// Returns whether a process has executed a program since it was made; a zombie still tells. `None`
+/// if it is gone, or if another one has its id by now.
 pub fn has_executed(pid: i32, start: Option<u64>) -> Result<Option<bool>> {
-    /// PF_FORKNOEXEC of linux/sched.h: set by fork(2), cleared by execve(2) before it closes descriptors.
+    /// PF_FORKNOEXEC of linux/sched.h: set by fork(2), cleared by execve(2) before it closes
+    /// descriptors.
     const NOT_EXECUTED: u64 = 0x40;
     let path = format!("/proc/{pid}/stat");
     let mut buffer = [0; proc_stat::LONGEST];

@@ -1,5 +1,6 @@
-//! A unix stream socket of the caller's (console, pidfd, seccomp listener) whose peer may never accept or read: waiting for
-//! it is bounded, and ends with the process that the descriptor is about.
+//! A unix stream socket of the caller's (console, pidfd, seccomp listener) whose peer may never
+//! accept or read: waiting for it is bounded, and ends with the process that the descriptor is
+//! about.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -17,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A full queue of connections cannot be polled for.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The connection. Errors are ETIMEDOUT for a peer that is too slow and ESRCH if the process ended meanwhile.
+/// The connection. Errors are ETIMEDOUT for a peer that is too slow and ESRCH if the process ended
+/// meanwhile.
 #[derive(Debug)]
 pub struct Peer<'a> {
     socket: OwnedFd,

@@ -1,4 +1,5 @@
-//! A hook that hangs, and a socket whose peer never accepts or reads, keep nobody from ending the container.
+//! A hook that hangs, and a socket whose peer never accepts or reads, keep nobody from ending the
+//! container.
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};

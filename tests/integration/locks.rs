@@ -42,7 +42,8 @@ fn a_directory_without_a_record_is_removed() {
     only_tare!("runc 1.1 says that it does not exist");
     let c = Container::new();
     for args in [&["delete", &c.id][..], &["delete", "--force", &c.id]] {
-        // As a `create` that was killed leaves it; others may not write to it, whatever the umask is.
+        // As a `create` that was killed leaves it; others may not write to it, whatever the umask
+        // is.
         let path = c.bundle.state_root().join(&c.id);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).expect("mkdir");
         c.call(args).ok();
