@@ -111,7 +111,9 @@ mod tests {
         }
         assert_eq!(reasons("/sys/fs/cgroup/no such cgroup/x", 0), (0, vec![]));
         // Of root's, nothing is another user's.
-        let (left, refused) = reasons("/sys/fs/cgroup", 12_345);
-        assert!(left == 0 && refused.len() == 1, "{refused:?}");
+        if Path::new(MOUNT_POINT).exists() {
+            let (left, refused) = reasons(MOUNT_POINT, 12_345);
+            assert!(left == 0 && refused.len() == 1, "{refused:?}");
+        }
     }
 }
