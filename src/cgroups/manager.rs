@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
+use super::file;
 use super::layout::{self, Layout};
 use super::oom::OomWatch;
 use super::spared::Spared;
@@ -151,9 +152,16 @@ pub trait Manager {
     /// Whether it is frozen itself (not by an ancestor).
     fn is_frozen(&self) -> Result<bool>;
 
-    /// On v1 a frozen process does not even die: after a SIGKILL its cgroup has to thaw.
+    /// On v1 a frozen process does not even die: after a SIGKILL its cgroup has to thaw. One that was removed meanwhile,
+    /// as systemd does when its last process ends, has nothing left to thaw.
     fn thaw_the_killed(&self) -> Result<()> {
-        if self.is_frozen()? { self.freeze(false) } else { Ok(()) }
+        if !self.is_frozen()? {
+            return Ok(());
+        }
+        match self.freeze(false) {
+            Err(error) if file::is_gone(&error) => Ok(()),
+            result => result,
+        }
     }
 
     /// Removes the cgroup and what the container made below it; already gone is success. Waits, bounded, for processes

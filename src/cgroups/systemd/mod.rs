@@ -249,7 +249,7 @@ impl Manager for Systemd {
 
     fn thaw_the_killed(&self) -> Result<()> {
         match self.cgroup.is_frozen()? {
-            true if !matches!(self.find()?, Found::Foreign) => self.cgroup.freeze(false),
+            true if !matches!(self.find()?, Found::Foreign) => self.cgroup.thaw_the_killed(),
             _ => Ok(()),
         }
     }

@@ -329,10 +329,12 @@ impl Manager for V1 {
     }
 
     fn stats(&self) -> Result<Stats> {
+        let stats = stats::read(|controller| self.dir(controller))?;
+        // Afterwards: a file that went with the cgroup reads as nothing counted.
         if !self.exists()? {
             bail!("the container's cgroup is gone");
         }
-        stats::read(|controller| self.dir(controller))
+        Ok(stats)
     }
 
     fn watch_oom(&self) -> Result<OomWatch> {

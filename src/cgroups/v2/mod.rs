@@ -334,10 +334,11 @@ impl Manager for V2 {
     }
 
     fn stats(&self) -> Result<Stats> {
-        match self.dir() {
-            Some(dir) if tree::is_there(dir)? => stats::read(dir),
-            _ => bail!("the container's cgroup is gone"),
-        }
+        let Some(dir) = self.dir() else { bail!("the container's cgroup is gone") };
+        let stats = stats::read(dir)?;
+        // Afterwards: a file that went with the cgroup reads as nothing counted.
+        v1::refuse_gone(dir)?;
+        Ok(stats)
     }
 
     fn watch_oom(&self) -> Result<OomWatch> {
