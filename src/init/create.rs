@@ -19,7 +19,7 @@ use crate::linux::{
     devices, loopback, masked_paths, mount_label, namespaces, namespaces::Namespaces, readonly_paths,
     rootfs_propagation, sysctl,
 };
-use crate::mounts::{self, sources};
+use crate::mounts::{self, proc_context::Contexts, sources};
 use crate::panics;
 use crate::process::{apparmor_profile, cwd, exec_cpu_affinity, interpreter, selinux_label, terminal};
 use crate::protocol::{ToInit, ToParent};
@@ -40,6 +40,8 @@ pub struct Init<'a> {
     pub record: &'a Record,
     /// Namespaces to be joined.
     pub namespaces: &'a Namespaces,
+    /// Where a procfs comes from that shows a pid namespace which init is not in.
+    pub shown_pids: Option<&'a Contexts<'a>>,
     /// The sources of bind mounts that the parent has opened.
     pub sources: &'a sources::Sources,
     /// The way into the cgroup.
@@ -145,7 +147,7 @@ impl Init<'_> {
             placement: &self.record.cgroup,
             label: mount_label::of(&self.bundle.spec),
             sources: self.sources,
-            shown_pids: self.namespaces.shown_pids(),
+            shown_pids: self.shown_pids,
             channel: &self.launch.channel,
         }
     }

@@ -1,6 +1,6 @@
 //! `linux.namespaces`: which are new, and which are joined by path.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -12,7 +12,7 @@ use oci_spec::runtime::{LinuxNamespaceType as Type, Spec};
 use super::time_offsets;
 use super::uid_mappings::is_rootless;
 use crate::error::{Context as _, Result, bail, ensure};
-use crate::mounts::proc_context;
+use crate::mounts::proc_context::{self, Contexts, Way};
 use crate::root::path::check_absolute;
 
 /// A type, its name in config.json, in /proc/<pid>/ns and its flag, in the order of joining: the user namespace first,
@@ -39,7 +39,7 @@ pub struct Namespaces {
     new: CloneFlags,
     joined: Vec<(&'static str, CloneFlags, OwnedFd)>,
     by_way: bool,
-    born_confined: bool,
+    born_confined: Option<Way>,
 }
 
 /// Each type comes once, and paths are absolute.
@@ -103,8 +103,8 @@ fn kind(wanted: Type) -> &'static Kind {
 
 impl Namespaces {
     /// Opens the namespaces that are joined by path, and checks that they are what they should be.
-    pub fn open(spec: &Spec) -> Result<Self> {
-        let mut namespaces = Self { new: CloneFlags::empty(), joined: Vec::new(), by_way: false, born_confined: false };
+    pub fn open(spec: &Spec, no_pivot: bool) -> Result<Self> {
+        let mut namespaces = Self { new: CloneFlags::empty(), joined: Vec::new(), by_way: false, born_confined: None };
         for (index, namespace) in configured(spec).iter().enumerate() {
             let Kind(_, name, flag) = kind(namespace.typ());
             let Some(path) = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) else {
@@ -129,12 +129,11 @@ impl Namespaces {
         let order = |flag: CloneFlags| KINDS.iter().position(|kind| kind.2 == flag);
         namespaces.joined.sort_by_key(|(_, flag, _)| order(*flag));
         let joins = |wanted: CloneFlags| namespaces.joined.iter().any(|(_, flag, _)| *flag == wanted);
-        // Before Linux 6.17 only a process that is in the pid namespace can make the container's procfs.
         let joins_pid = joins(CloneFlags::CLONE_NEWPID);
-        namespaces.born_confined = joins_pid && proc_context::is_supported();
+        namespaces.born_confined = if joins_pid { proc_context::way(no_pivot) } else { None };
         let returns = joins_pid || namespaces.new.contains(NEWTIME);
         // Who has no privileges on the host cannot return to its namespaces.
-        namespaces.by_way = joins(CloneFlags::CLONE_NEWUSER) || namespaces.born_confined || returns && is_rootless();
+        namespaces.by_way = joins(CloneFlags::CLONE_NEWUSER) || namespaces.born_confined() || returns && is_rootless();
         Ok(namespaces)
     }
 
@@ -178,20 +177,26 @@ impl Namespaces {
     /// Is the process made in the pid namespace that is joined only when it is confined? Then the process that has entered
     /// all namespaces ([`Self::enter`]) goes on as init until that is so.
     pub fn born_confined(&self) -> bool {
-        self.born_confined
+        self.born_confined.is_some()
     }
 
-    /// Is init seen by others from its first instruction on, before it is confined? Linux before 6.17 has it so in a pid
-    /// namespace that is joined.
+    /// Is init seen by others from its first instruction on, before it is confined? It is so in a
+    /// pid namespace that is joined, where no procfs can be made from outside
+    /// ([`proc_context::way`]).
     pub fn seen_at_once(&self) -> bool {
         let joins_pid = self.joined.iter().any(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWPID);
-        joins_pid && !self.born_confined
+        joins_pid && !self.born_confined()
     }
 
-    /// The pid namespace that the container's procfs shows, where init is not in it.
-    pub fn shown_pids(&self) -> Option<BorrowedFd<'_>> {
-        let joined = self.joined.iter().find(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWPID);
-        joined.filter(|_| self.born_confined).map(|(.., fd)| fd.as_fd())
+    /// Prepares the container's procfs, where init is not in the pid namespace that it shows. What
+    /// is called for may be seen in there.
+    ///
+    /// # Errors
+    /// See [`Contexts::prepare`].
+    pub fn prepare_procfs(&self, spec: &Spec) -> Result<Option<Contexts<'_>>> {
+        let joined = |wanted| self.joined.iter().find(|(_, flag, _)| *flag == wanted).map(|(.., fd)| fd.as_fd());
+        let (Some(way), Some(pids)) = (self.born_confined, joined(CloneFlags::CLONE_NEWPID)) else { return Ok(None) };
+        Contexts::prepare(way, spec, pids, joined(CloneFlags::CLONE_NEWUSER)).map(Some)
     }
 
     /// In the process that will make init: joins all that is joined, and makes the time namespace, so that what init is

@@ -8,7 +8,7 @@ use nix::mount::{MsFlags, mount as mount_by_path};
 use nix::sys::stat::fstat;
 
 use super::options::Options;
-use super::{Surroundings, decorate, destination, place, proc_context, tmpcopyup};
+use super::{Surroundings, decorate, destination, place, tmpcopyup};
 use crate::error::{Context as _, Result, anyhow, bail, ensure};
 use crate::linux::mount_label;
 use crate::root::Rootfs;
@@ -48,7 +48,7 @@ pub fn mount(
     }
     let sealed = if options.copy_up { std::mem::take(&mut options.attributes) } else { Attributes::default() };
     let mount = match shown {
-        Some(pids) => configure(proc_context::open(pids)?, fstype, source, &wanted, options.attributes.set)?,
+        Some(contexts) => configure(contexts.next()?, fstype, source, &wanted, options.attributes.set)?,
         None => open(fstype, source, &wanted, options.attributes.set)?,
     };
     if copy_up {

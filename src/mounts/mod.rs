@@ -10,6 +10,7 @@ pub mod idmap;
 pub mod mountinfo;
 pub mod options;
 pub mod proc_context;
+pub mod proc_opener;
 pub mod procfs;
 pub mod sources;
 pub mod tmpcopyup;
@@ -43,8 +44,9 @@ pub struct Surroundings<'a> {
     pub label: Option<&'a str>,
     /// The sources that the parent opened.
     pub sources: &'a sources::Sources,
-    /// The pid namespace that a procfs shows, where it is not the one that this process is in.
-    pub shown_pids: Option<BorrowedFd<'a>>,
+    /// Where a procfs comes from that shows another pid namespace than the one that this process is
+    /// in.
+    pub shown_pids: Option<&'a proc_context::Contexts<'a>>,
     /// The parent's ear: it maps the owners of a source that is in the rootfs.
     pub channel: &'a crate::protocol::Init,
 }

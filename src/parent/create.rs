@@ -87,7 +87,7 @@ pub fn create(options: &Options) -> Result<Created> {
     let notifies = notify_socket::configure(&mut bundle.spec, &options.root.path().join(&options.id))?;
     let process = process::of(&bundle.spec)?;
     terminal::check_socket(process, options.console_socket.as_deref(), options.detached)?;
-    let namespaces = Namespaces::open(&bundle.spec)?;
+    let namespaces = Namespaces::open(&bundle.spec, options.no_pivot)?;
     sysctl::check_joined(&bundle.spec, &namespaces)?;
     hostname::check_joined(&bundle.spec, &namespaces)?;
     net_devices::check_joined(&bundle.spec, &namespaces)?;
@@ -128,6 +128,11 @@ pub fn create(options: &Options) -> Result<Created> {
         cgroup.apply_devices(resources)?;
     }
 
+    if namespaces.born_confined() || namespaces.seen_at_once() {
+        // Nothing that runs from the clone is seen while a descriptor of it is open.
+        sealed_exe::let_go();
+    }
+    let shown_pids = namespaces.prepare_procfs(&bundle.spec)?;
     phase("clone");
     let (channel, init_channel) = protocol::pair()?;
     // Who is in a pid namespace that is joined sees the process only when it is confined.
@@ -154,6 +159,7 @@ pub fn create(options: &Options) -> Result<Created> {
             container: &container,
             record: &record,
             namespaces: &namespaces,
+            shown_pids: shown_pids.as_ref(),
             sources: &sources,
             cgroup: &entry,
             no_pivot: options.no_pivot,
@@ -161,10 +167,6 @@ pub fn create(options: &Options) -> Result<Created> {
         };
         init.run()
     };
-    if namespaces.seen_at_once() {
-        // Nothing that runs from the clone is seen while a descriptor of it is open.
-        sealed_exe::let_go();
-    }
     let init = if namespaces.by_way() {
         let enter = || {
             oom_score_adj::bequeath(process)?;
@@ -198,10 +200,6 @@ pub fn create(options: &Options) -> Result<Created> {
     record.init_process_pid = init.pid;
     record.init_process_start = status::start_time(init.pid)?.unwrap_or_default();
     container.save(&record)?;
-    if birth.is_due() {
-        // Closed before anything is born that has it for its file, as in exec.
-        sealed_exe::let_go();
-    }
     channel.send(ToInit::Recorded)?;
     drop(entry);
 

@@ -60,7 +60,32 @@ pub fn fsopen(fstype: &CStr) -> nix::Result<FsContext> {
     Ok(FsContext(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
 }
 
+impl From<OwnedFd> for FsContext {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl AsFd for FsContext {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl FsContext {
+    /// Returns whether it is of this filesystem type, also where others have it, too. The kernel
+    /// names the type when it refuses an option.
+    pub fn is_of_type(&self, fstype: &str) -> bool {
+        // The kernel keeps eight messages.
+        for _ in 0..16 {
+            if self.message().is_none() {
+                break;
+            }
+        }
+        let refused = self.set_flag(c"tare") == Err(nix::errno::Errno::EINVAL);
+        refused && self.message().is_some_and(|said| said == format!("{fstype}: Unknown parameter 'tare'"))
+    }
+
     /// Sets `key=value`. The kernel takes values of at most 255 bytes this way.
     pub fn set_string(&self, key: &CStr, value: &CStr) -> nix::Result<()> {
         self.config(1, Some(key), Some(value))

@@ -277,7 +277,7 @@ fn create_in_a_joined_pid_namespace_is_confined_from_its_first_instruction() {
     need_root!("an ordinary user may not look at a process that hides");
     only_tare!("{RUNC}");
     if !makes_a_procfs_for_others() {
-        skip!("before Linux 6.17 a procfs shows its maker's pid namespace: init is made there");
+        skip!("before Linux 6.17 another process is seen, too: confinement_proc.rs looks at both");
     }
     let pod = Container::sleeping();
     pod.launch();

@@ -10,6 +10,7 @@ mod cli;
 mod config_errors;
 mod config_schema;
 mod confinement;
+mod confinement_proc;
 mod container;
 mod contract;
 mod runtime;
