@@ -19,7 +19,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::gate::Position;
 use super::{Container, RECORD, kept};
-use crate::error::{Context as _, Result, anyhow, bail};
+use crate::error::{Context as _, Error, Result, anyhow, bail};
 use crate::sys::fd::{FlockOperation, flock};
 
 /// How long a command waits for another one that holds the lock. Nothing that the holder does takes
@@ -131,6 +131,19 @@ impl Container {
         }
     }
 
+    /// Locks a directory that was made for a new container; `None`: it is gone.
+    ///
+    /// # Errors
+    /// It is another container's: the one that was made may have been removed before it was opened,
+    /// and another command may have made the next.
+    pub(super) fn claim(&self) -> Result<Option<Lock>> {
+        let Some(lock) = self.wait_for_lock(|_| Ok(()))? else { return Ok(None) };
+        match is_empty(&lock.directory).with_context(|| format!("read {:?}", self.path))? {
+            true => Ok(Some(lock)),
+            false => Err(exists(&self.id)),
+        }
+    }
+
     /// Whether another command, which has the lock, is creating the container.
     fn is_being_created(&self) -> Result<bool> {
         // Without a record it is about to be written, or about to go: the next look tells.
@@ -195,6 +208,23 @@ fn same(one: &FileStat, other: &FileStat) -> bool {
     (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
+/// What a `create` is told whose id another container has.
+pub(super) fn exists(id: &str) -> Error {
+    anyhow!("container with given ID already exists: {id:?} (delete it first, or choose another id)")
+}
+
+/// Whether there is nothing in a directory.
+fn is_empty(directory: &OwnedFd) -> nix::Result<bool> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut listing = Dir::openat(directory, c".", flags, Mode::empty())?;
+    for entry in listing.iter() {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Removes all that is in a directory, by its descriptor: no path is looked up.
 fn empty(directory: &OwnedFd) -> nix::Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -248,6 +278,18 @@ mod tests {
         assert!(matches!(waiting.try_lock().unwrap(), Attempt::Gone));
         assert!(waiting.lock().unwrap_err().to_string().contains("does not exist"));
         assert!(matches!(new.try_lock().unwrap(), Attempt::Held(_)));
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_another_container_has_got_is_not_claimed() {
+        let root = root("claim");
+        let (container, lock) = Container::create(&Root::named(root.clone()), "x").unwrap();
+        fs::write(container.path().join(kept::KEPT), "").unwrap();
+        drop(lock);
+        let other = Container::open(&Root::named(root.clone()), "x").unwrap();
+        assert!(other.claim().unwrap_err().to_string().contains("already exists"));
+        assert!(matches!(container.try_lock().unwrap(), Attempt::Held(_)));
         fs::remove_dir_all(root).unwrap();
     }
 

@@ -64,16 +64,11 @@ impl Container {
             // Nobody else needs it: init takes its side of the gate as the directory's owner,
             // before any change of user.
             match mkdirat(&parent, id, Mode::from_bits_truncate(0o700)) {
-                Err(Errno::EEXIST) => {
-                    bail!("container with given ID already exists: {id:?} (delete it first, or choose another id)")
-                }
+                Err(Errno::EEXIST) => return Err(lock::exists(id)),
                 result => result.with_context(|| format!("mkdir {:?}", root.path().join(id)))?,
             }
-            let lock = |container: Self| {
-                let lock = container.wait_for_lock(|_| Ok(()))?;
-                Ok(lock.map(|lock| (container, lock)))
-            };
-            match Self::open_at(root, &parent, id).and_then(lock) {
+            let claim = |container: Self| Ok(container.claim()?.map(|lock| (container, lock)));
+            match Self::open_at(root, &parent, id).and_then(claim) {
                 Ok(Some(locked)) => return Ok(locked),
                 Ok(None) => {}
                 Err(error) if crate::error::errno(&error) == Some(Errno::ENOENT) => {}
