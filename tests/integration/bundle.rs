@@ -70,6 +70,12 @@ pub fn make_rootfs(dir: &Path) {
     fs::set_permissions(dir.join("tmp"), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).expect("chmod tmp");
 }
 
+/// Makes a directory that only its owner may write to, as the runtime asks of those that hold its
+/// state: a login shell's umask may be 0002.
+pub fn make_private_dir(path: &Path) {
+    fs::DirBuilder::new().mode(0o700).create(path).expect("make a directory of mode 0700");
+}
+
 /// A copy of the machine's busybox that all rootfs share by hard link, so that no test can reach the machine's own.
 fn busybox_source() -> &'static Path {
     static SOURCE: OnceLock<PathBuf> = OnceLock::new();

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 
-use crate::bundle::is_rootless;
+use crate::bundle::{is_rootless, make_private_dir};
 use crate::container::{Container, is_alive};
 use crate::runtime::{copy_program, eventually, need_root, only_tare, runtime};
 
@@ -214,7 +214,7 @@ fn a_directory_without_a_record_is_removed() {
     c.launch();
     let pid = c.pid();
     let dir = c.bundle.state_root().join("left");
-    fs::create_dir(&dir).expect("mkdir");
+    make_private_dir(&dir);
     c.call(&["delete", "--force", "left"]).ok();
     assert!(!dir.exists());
     kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");

@@ -1,7 +1,7 @@
 //! Records and caches that another user wrote: root believes nothing of them.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
-use crate::bundle::mounts_below;
+use crate::bundle::{make_private_dir, mounts_below};
 use crate::container::{Container, is_alive};
 use crate::runtime::{Outcome, eventually, need_root, only_tare};
 
@@ -222,7 +222,7 @@ fn a_record_under_another_id_is_not_that_containers() {
     c.launch();
     let pid = c.pid();
     let (dir, other) = (c.bundle.state_root().join(&c.id), c.bundle.state_root().join("other"));
-    fs::create_dir(&other).expect("mkdir");
+    make_private_dir(&other);
     fs::copy(dir.join("state.json"), other.join("state.json")).expect("copy");
     c.call(&["state", "other"]).fails(&["is the record of container"]);
     c.call(&["delete", "other"]).fails(&["is the record of container"]);
@@ -242,8 +242,7 @@ fn the_cache_of_filters_is_not_reached_by_a_link_nor_waited_for() {
     });
     let (root, elsewhere) = (c.bundle.state_root(), c.beside("elsewhere"));
     fs::create_dir_all(elsewhere.join("seccomp")).expect("mkdir");
-    fs::create_dir(&root).expect("mkdir");
-    fs::set_permissions(&root, Permissions::from_mode(0o700)).expect("chmod");
+    make_private_dir(&root);
     let untouched = |c: &Container| {
         c.run().ok().prints("fine\n");
         assert_eq!(fs::read_dir(elsewhere.join("seccomp")).expect("list").count(), 0);
@@ -251,7 +250,7 @@ fn the_cache_of_filters_is_not_reached_by_a_link_nor_waited_for() {
     symlink(&elsewhere, root.join(".cache")).expect("symlink");
     untouched(&c);
     fs::remove_file(root.join(".cache")).expect("remove");
-    fs::create_dir(root.join(".cache")).expect("mkdir");
+    make_private_dir(&root.join(".cache"));
     symlink(elsewhere.join("seccomp"), root.join(".cache/seccomp")).expect("symlink");
     untouched(&c);
     fs::remove_file(root.join(".cache/seccomp")).expect("remove");

@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
 use serde_json::json;
 
+use crate::bundle::make_private_dir;
 use crate::container::Container;
 use crate::runtime::{is_tare, only_tare};
 
@@ -225,7 +226,7 @@ fn unsafe_ids_do_not_reach_the_disk_in_other_verbs() {
     let c = Container::new();
     let victim = c.beside("victim");
     fs::create_dir(&victim).expect("mkdir");
-    fs::create_dir(c.bundle.state_root()).expect("mkdir");
+    make_private_dir(&c.bundle.state_root());
     for verb in ["state", "start", "delete"] {
         assert_ne!(c.call(&[verb, "../victim"]).exit_code(), 0);
     }
