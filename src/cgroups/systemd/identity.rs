@@ -8,6 +8,8 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{self, Duration};
 
 use super::bus::{Bus, UNIT, is_refused};
 use super::wire::{Value, Writer};
@@ -49,16 +51,42 @@ pub(super) enum Found {
     Foreign,
 }
 
-/// Looks at the unit that has the name now.
+/// How long systemd may have a unit that it has not begun to start.
+const QUEUED: Duration = Duration::from_secs(10);
+/// The time between two looks at it.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Looks at the unit that has the name now. systemd answers all messages before it runs a job: a
+/// unit that is still to be started has no invocation id. It is waited for, because it will fail and
+/// stay when its process has ended.
+///
+/// # Errors
+/// systemd does not answer, or does not begin to start the unit in time.
 pub(super) fn find(bus: &mut Bus, name: &str, placement: &Placement) -> Result<Found> {
     let describe = || format!("look at unit {name}");
-    let Some(instance) = Instance::find(bus, name).with_context(describe)? else { return Ok(Found::Gone) };
+    let end = time::Instant::now() + QUEUED;
+    let instance = loop {
+        if let Some(instance) = Instance::find(bus, name).with_context(describe)? {
+            break instance;
+        }
+        if !is_queued(bus, name, placement).with_context(describe)? {
+            return Ok(Found::Gone);
+        }
+        ensure!(time::Instant::now() < end, "unit {name}: systemd has not started it in {} seconds", QUEUED.as_secs());
+        sleep(PAUSE);
+    };
     match is_ours(&instance, bus, placement) {
         Err(error) if is_unknown(&error) => Ok(Found::Gone), // it ended between the questions
         Ok(true) => Ok(Found::Ours(instance)),
         Ok(false) => Ok(Found::Foreign),
         Err(error) => Err(error).with_context(describe),
     }
+}
+
+/// Whether a unit without an invocation id is the container's all the same.
+fn is_queued(bus: &mut Bus, name: &str, placement: &Placement) -> Result<bool> {
+    let Some(mark) = &placement.unit_mark else { return Ok(false) };
+    Ok(bus.get(&object(name), UNIT, MARKED)?.body().texts_variant()?.iter().any(|text| text == mark))
 }
 
 fn is_ours(instance: &Instance, bus: &mut Bus, placement: &Placement) -> Result<bool> {

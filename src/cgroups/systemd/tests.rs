@@ -166,6 +166,8 @@ fn a_failed_unit_of_the_name_is_reset_and_another_one_stays() {
 
 const EXISTS: Act = Act::Refuse("UnitExists");
 const ID: &[u8] = &[0x1f; 16];
+const NO_ID: Act = Act::Id(&[]);
+const MINE: Act = Act::Texts(&["info:mine"]);
 
 fn find(bus: &mut Bus, mark: Option<&str>) -> crate::error::Result<Found> {
     let placement = Placement {
@@ -178,8 +180,11 @@ fn find(bus: &mut Bus, mark: Option<&str>) -> crate::error::Result<Found> {
 
 #[test]
 fn a_unit_is_ours_by_its_mark_alone() {
-    let cases: [(&str, Option<&str>, &'static [Act]); 8] = [
-        ("Gone", Some("info:mine"), &[Act::Id(&[])]),
+    let cases: [(&str, Option<&str>, &'static [Act]); 10] = [
+        ("Gone", Some("info:mine"), &[Act::Id(&[]), Act::Texts(&[])]),
+        // systemd has it, and runs its job later.
+        ("Ours", Some("info:mine"), &[NO_ID, MINE, NO_ID, MINE, Act::Id(ID), MINE]),
+        ("Gone", Some("info:mine"), &[NO_ID, MINE, NO_ID, Act::Texts(&[])]),
         ("Ours", Some("info:mine"), &[Act::Id(ID), Act::Texts(&["info:x", "info:mine"])]),
         ("Foreign", Some("info:mine"), &[Act::Id(ID), Act::Texts(&["info:mine2"])]),
         ("Foreign", Some("info:mine"), &[Act::Id(ID), Act::Texts(&[])]),
