@@ -28,7 +28,17 @@ pub fn send(socket: BorrowedFd<'_>, data: &[u8], fd: Option<BorrowedFd<'_>>) -> 
 }
 
 /// Receives one message into `buffer`: its length (0: the peer is gone) and the descriptor that came with it.
+///
+/// An end is asked for twice. A peer that sends and closes while the kernel is between its looks at
+/// the queue and at the end makes it report the end first (`__skb_wait_for_more_packets`).
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Option<OwnedFd>)> {
+    match receive_once(socket, buffer)? {
+        (0, None) => receive_once(socket, buffer),
+        received => Ok(received),
+    }
+}
+
+fn receive_once(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Option<OwnedFd>)> {
     let mut space = nix::cmsg_space!(RawFd);
     loop {
         let mut slices = [IoSliceMut::new(buffer)];
