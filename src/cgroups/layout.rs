@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
-use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
 use nix::unistd::{AccessFlags, access};
 
 use crate::error::{Context, Error, Result};
@@ -84,12 +84,15 @@ fn is_cgroup2(path: &Path) -> Result<bool> {
     }
 }
 
+/// Returns whether this is a cgroup file system, of either version.
+pub(super) fn is_cgroup(filesystem: FsType) -> bool {
+    matches!(filesystem, CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC)
+}
+
 /// Returns whether there is a cgroup file system at `/sys/fs/cgroup` or right below. The mount
 /// table does not tell: what is mounted may be covered.
 pub(super) fn is_visible() -> bool {
-    let is_cgroup = |path: &Path| {
-        statfs(path).is_ok_and(|fs| matches!(fs.filesystem_type(), CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC))
-    };
+    let is_cgroup = |path: &Path| statfs(path).is_ok_and(|fs| is_cgroup(fs.filesystem_type()));
     let below = |root: &Path| std::fs::read_dir(root).into_iter().flatten().flatten().any(|at| is_cgroup(&at.path()));
     is_cgroup(Path::new(MOUNT_POINT)) || below(Path::new(MOUNT_POINT))
 }

@@ -7,9 +7,9 @@ use std::path::{Component, Path};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
-use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::fstatfs;
 
-use super::layout::MOUNT_POINT;
+use super::layout::{MOUNT_POINT, is_cgroup};
 use super::manager::{Kind, Placement};
 use super::tree;
 use crate::error::{Context as _, Result};
@@ -54,8 +54,7 @@ fn refuse(dir: &Path, owner: u32, is_theirs: &impl Fn(i32) -> Result<bool>) -> R
         Err(Errno::ENOTDIR | Errno::ELOOP) => return refused("not a directory"),
         Err(errno) => return Err(errno).context("open it"),
     };
-    let magic = fstatfs(&found).context("statfs")?.filesystem_type();
-    if magic != CGROUP_SUPER_MAGIC && magic != CGROUP2_SUPER_MAGIC {
+    if !is_cgroup(fstatfs(&found).context("statfs")?.filesystem_type()) {
         return refused("not in a cgroup file system");
     }
     // It may have been handed to a user of the container: the directory above tells whose it is

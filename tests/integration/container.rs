@@ -303,6 +303,13 @@ pub fn is_alive(pid: i32) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with(['Z', 'X']))
 }
 
+/// When a process started, in clock ticks since boot: field 22 of proc_pid_stat(5).
+pub fn start_time(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read stat");
+    let rest = stat.rsplit(')').next().expect("fields");
+    rest.split_whitespace().nth(19).expect("a start time").parse().expect("a number")
+}
+
 impl Drop for Container {
     fn drop(&mut self) {
         let state = self.bundle.state_root().join(&self.id);

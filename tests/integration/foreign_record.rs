@@ -11,7 +11,7 @@ use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
 use crate::bundle::{make_private_dir, mounts_below};
-use crate::container::{Container, is_alive};
+use crate::container::{Container, is_alive, start_time};
 use crate::runtime::{Outcome, eventually, need_root, only_tare};
 
 const NOBODY: u32 = 65534;
@@ -30,9 +30,7 @@ impl Process {
     }
 
     fn start(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("read stat");
-        let rest = stat.rsplit(')').next().expect("fields");
-        rest.split_whitespace().nth(19).expect("a start time").parse().expect("a number")
+        start_time(self.pid())
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::bundle::Bundle;
-use crate::container::{Container, is_alive};
+use crate::container::{Container, is_alive, start_time};
 use crate::runtime::{Outcome, finish, need_root, only_tare, runtime};
 
 const NOBODY: u32 = 65534;
@@ -80,9 +80,7 @@ impl Bystander {
     }
 
     fn start(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("read stat");
-        let rest = stat.rsplit(')').next().expect("fields");
-        rest.split_whitespace().nth(19).expect("a start time").parse().expect("a number")
+        start_time(self.pid())
     }
 
     /// Writes a record that names this process as a container's, with a hook that would leave a

@@ -248,10 +248,7 @@ impl Manager for Systemd {
     }
 
     fn thaw_the_killed(&self) -> Result<()> {
-        match self.cgroup.is_frozen()? {
-            true if !matches!(self.find()?, Found::Foreign) => self.cgroup.thaw_the_killed(),
-            _ => Ok(()),
-        }
+        if self.cgroup.is_frozen()? && self.is_ours()? { self.cgroup.thaw_the_killed() } else { Ok(()) }
     }
 
     fn destroy(&self) -> Result<()> {
